@@ -1,0 +1,45 @@
+# mammoprep and mammotrain. `make demo` and `make test` work on a bare machine with Python 3.11 or newer.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := data/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint types bench clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv and install everything, pinned, without CUDA
+
+$(STAMP): pyproject.toml constraints-cpu.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP) ## Build a synthetic dataset end to end, check it, and say where the report is
+	$(BIN)/mammoprep build --source demo --size 364x728 --input $(DEMO)/raw --out $(DEMO)/shards
+	$(BIN)/mammoprep verify $(DEMO)/shards
+
+test: $(STAMP) ## Run the fast tests
+	$(BIN)/python -m pytest -q -n auto -m 'not slow'
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+check: lint types ## Everything CI runs: lint, format, types, all tests
+	$(BIN)/python -m pytest -q -n auto
+
+bench: $(STAMP) ## Measure against the plain notebook way; writes benchmarks/results
+	$(BIN)/python benchmarks/build_speed.py
+
+clean: ## Remove what make made, and nothing else
+	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,224 @@
+"""The whole build: table, plan, lock, resume, run, finish."""
+
+import os
+import platform
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mammoprep import engine, finish, manifest, plan, splits, state
+from mammoprep.config import BuildConfig, Settings, allowed_failures, difference
+from mammoprep.core.errors import EXIT_FAILURES, EXIT_OK, ConfigError
+from mammoprep.core.schema import FORMAT_VERSION
+from mammoprep.inputs import Inputs, count_warnings, load_source, read_inputs
+from mammoprep.run import Run, is_done
+from mammoprep.worker import COMMAND, Child
+
+
+class Watcher:
+    """What a build tells while it works; this one says nothing."""
+
+    def warn(self, message: str) -> None:
+        """Take one line for the user."""
+
+    def start(self, total: int, kept: int) -> None:
+        """Take the number of inputs to do and of inputs in shards that were kept."""
+
+    def step(self, code: str | None) -> None:
+        """Take one finished input: its failure code, or None when it was built."""
+
+    def stop(self) -> None:
+        """Take the end of the work, also when it ends early."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished build returns.
+
+    Attributes:
+        out: The dataset's folder.
+        summary: The content of dataset.json.
+        local: The content of build.json.
+        exit_code: 0, or 3 when more inputs failed than allowed.
+    """
+
+    out: Path
+    summary: dict[str, Any]
+    local: dict[str, Any]
+    exit_code: int
+
+
+def build(
+    config: BuildConfig, watcher: Watcher | None = None, command: tuple[str, ...] = COMMAND
+) -> Result:
+    """Build, resume, repair or extend a dataset: all four are this one function.
+
+    Args:
+        config: What to build, from where, to where.
+        watcher: Is told about warnings and progress.
+        command: How to start a child process.
+
+    Raises:
+        ConfigError: options, table or output folder are wrong; nothing was done.
+        ResourceError: interrupted, disk full, or the folder is in use; run again to go on.
+    """
+    watcher = watcher or Watcher()
+    started = time.monotonic()
+    state.check_is_output(config.out)
+    settings = resolve(config)
+    inputs = read_inputs(config.source, config.input)
+    known = splits.read_split_file(config.split_file) if config.split_file else None
+    planned = plan.make(inputs.records, inputs.sizes, settings, known)
+    for line in (*count_warnings(config.source, inputs), *planned.warnings):
+        watcher.warn(line)
+    with state.output_errors(config.out), state.hold(config.out) as output:
+        claim(output, config, settings)
+        output.prepare_folders()
+        todo = _run(_Job(config, settings, inputs, planned, output, watcher, command))
+        summary = finish.finish(config.source, settings, inputs, planned, output)
+        local = _local(config, planned, todo, time.monotonic() - started)
+        local["stamps"] = {**_known_stamps(output), **finish.collect_stamps(output)}
+        finish.publish(output, summary, local)
+    failed = sum(summary["counts"]["failed"].values())
+    allowed = allowed_failures(config.max_failures, planned.inputs)
+    code = EXIT_FAILURES if failed > allowed else EXIT_OK
+    return Result(output.root, summary, local, code)
+
+
+def resolve(config: BuildConfig) -> Settings:
+    """Return the settings with the source's own defaults filled in.
+
+    Raises:
+        ConfigError: unknown source, target or split file.
+    """
+    card = load_source(config.source)[1]
+    settings = config.settings
+    if settings.target not in ("", *card.targets):
+        known = ", ".join(sorted(card.targets))
+        raise ConfigError(
+            f"--target {settings.target!r}: source {config.source} has the targets {known}."
+        )
+    digest = None
+    if config.split_file is not None:
+        if not config.split_file.is_file():
+            raise ConfigError(f"--split-file {config.split_file} does not exist.")
+        digest = state.hash_file(config.split_file)[1]
+    return replace(settings, target=card.target, split_file=digest)
+
+
+def claim(output: state.Output, config: BuildConfig, settings: Settings) -> None:
+    """Check that the folder holds this same build, or make it hold it.
+
+    Raises:
+        ConfigError: it holds a build with other settings or versions; the message lists them.
+    """
+    if config.fresh:
+        output.clear()
+    path = output.root / state.STATE / "settings.json"
+    mine: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "source": config.source,
+        "settings": settings.to_json(),
+        "versions": manifest.versions(),
+    }
+    theirs = state.read_json(path)
+    if theirs is not None:
+        changed = [
+            *difference({"source": theirs["source"]}, {"source": mine["source"]}),
+            *difference(theirs["settings"], mine["settings"]),
+            *difference(theirs["versions"], mine["versions"]),
+        ]
+        if changed or theirs["format_version"] != FORMAT_VERSION:
+            raise ConfigError(
+                f"{output.root} holds a build with other settings: {'; '.join(changed)}. "
+                "Give another --out, or --fresh to start over there."
+            )
+    output.write(path, state.to_bytes(mine))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a locked and planned build consists of."""
+
+    config: BuildConfig
+    settings: Settings
+    inputs: Inputs
+    plan: plan.Plan
+    output: state.Output
+    watcher: Watcher
+    command: tuple[str, ...]
+
+
+def _run(job: _Job) -> list[plan.Shard]:
+    """Build what is not there as planned; return what was built."""
+    config, settings, inputs = job.config, job.settings, job.inputs
+    run = Run(
+        job.output,
+        inputs.tree,
+        manifest.settings_hash(config.source, settings),
+        report=job.watcher.step,
+    )
+    todo = _outstanding(job.plan, run, config)
+    if todo:
+        (job.output.root / "dataset.json").unlink(missing_ok=True)
+    _remove_strays(job.plan, job.output)
+    total = sum(len(shard.inputs) for shard in todo)
+    job.watcher.start(total, job.plan.inputs - total - sum(job.plan.excluded.values()))
+    hello = {
+        "settings": settings.to_json(),
+        "label_names": inputs.card.targets[settings.target],
+        "locator": inputs.tree.locator(),
+    }
+    workers = min(config.workers, len(todo))
+    children = [Child(hello, config.limits, run.stop, job.command) for _ in range(workers)]
+    try:
+        engine.build_all(todo, run, children)
+    finally:
+        job.watcher.stop()
+    return todo
+
+
+def _outstanding(planned: plan.Plan, run: Run, config: BuildConfig) -> list[plan.Shard]:
+    """Return the shards that are not on disk exactly as planned."""
+    stamps = {**_known_stamps(run.output), **finish.collect_stamps(run.output)}
+
+    def check(shard: plan.Shard) -> bool:
+        stamp = stamps.get(shard.name)
+        return is_done(shard, run, known_stamp=stamp, retry_failed=config.retry_failed)
+
+    done = engine.check_all(planned.shards, check, config.workers)
+    return [shard for shard, is_there in zip(planned.shards, done, strict=True) if not is_there]
+
+
+def _known_stamps(output: state.Output) -> dict[str, str]:
+    local = state.read_json(output.root / "build.json")
+    return dict(local.get("stamps", {})) if isinstance(local, dict) else {}
+
+
+def _remove_strays(planned: plan.Plan, output: state.Output) -> None:
+    """Remove shards and sidecars that the plan no longer has."""
+    names = {shard.name for shard in planned.shards}
+    for folder in (output.shards, output.root / state.STATE / "shards"):
+        for path in folder.iterdir():
+            if path.stem not in names:
+                (output.root / "dataset.json").unlink(missing_ok=True)
+                path.unlink()
+
+
+def _local(
+    config: BuildConfig, planned: plan.Plan, todo: list[plan.Shard], seconds: float
+) -> dict[str, Any]:
+    inputs = sum(len(shard.inputs) for shard in todo)
+    return {
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "workers": config.workers,
+        "input": str(config.input),
+        "seconds": round(seconds, 3),
+        "images_per_second": round(inputs / seconds, 3),
+        "inputs_done": inputs,
+        "shards_built": [shard.name for shard in todo],
+        "shards_kept": len(planned.shards) - len(todo),
+    }

@@ -1,0 +1,148 @@
+"""The child process that does a worker's heavy and dangerous work.
+
+It reads one JSON request a line from its standard input and answers on the pipe that was its
+standard
+output: the length of a JSON header, the header, then the members' bytes. It ends when its input
+ends, whatever it is doing, so that a killed parent leaves nothing behind.
+"""
+
+import json
+import os
+import queue
+import resource
+import struct
+import sys
+import threading
+import traceback
+import warnings
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mammoprep.core.errors import RecordError
+
+HEADER = struct.Struct("<I")
+
+
+def main() -> None:
+    """Serve requests until the parent closes the pipe."""
+    answers = _private_stdout()
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(requests,), daemon=True).start()
+    warnings.simplefilter("ignore")  # a warning's text may hold a header's value
+    settings = json.loads(requests.get())
+    _limit_memory(settings["memory"])
+    serve = _Server(settings)
+    answers.write(HEADER.pack(0))  # ready
+    answers.flush()
+    while True:
+        request = json.loads(requests.get())
+        _limit_cpu(settings["cpu_seconds"])
+        header, members = serve.answer(request)
+        text = json.dumps(header).encode()
+        answers.write(HEADER.pack(len(text)) + text)
+        for content in members:
+            answers.write(content)
+        answers.flush()
+
+
+def _private_stdout() -> BinaryIO:
+    """Keep the answer pipe away from libraries that print to file descriptor 1."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return answers
+
+
+def _listen(requests: "queue.SimpleQueue[bytes]") -> None:
+    for line in sys.stdin.buffer:
+        requests.put(line)
+    os._exit(0)  # the parent is gone; the main thread may be deep inside a decoder
+
+
+def _limit_memory(limit: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _limit_cpu(seconds: int) -> None:
+    """Let this record use so many more CPU seconds; SIGXCPU then ends the process, even in C."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(used.ru_utime + used.ru_stime) + seconds
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+class _Server:
+    """Everything that is set up once: libraries, input tree, steps."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        import cv2
+
+        from mammoprep import prepare
+        from mammoprep.config import Settings
+        from mammoprep.core.tree import open_locator
+
+        cv2.setNumThreads(1)  # N workers use N cores
+        self.settings = Settings.from_json(settings["settings"])
+        self.label_names: list[str] = settings["label_names"]
+        self.tree = open_locator(settings["locator"])
+        self.steps = prepare.steps(self.settings)
+
+    def answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+        """Build one record, or say why not; the one place that catches everything."""
+        progress: dict[str, str] = {"stage": "read"}
+        try:
+            return self._build(request, progress)
+        except RecordError as error:
+            return _failure(error.code, error.detail, progress), []
+        except MemoryError:
+            return _failure(
+                "decode_oom", f"out of memory in stage {progress['stage']}", progress
+            ), []
+        except BaseException as error:  # noqa: BLE001 - decoders raise PanicException and worse
+            code = "internal_error" if progress["stage"] == "steps" else "decode_error"
+            return _failure(code, f"{type(error).__name__} at {_place(error)}", progress), []
+
+    def _build(
+        self, request: dict[str, Any], progress: dict[str, str]
+    ) -> tuple[dict[str, Any], list[bytes]]:
+        from mammoprep import pipeline, prepare
+        from mammoprep.core.schema import Record
+        from mammoprep.decode import dicom
+        from mammoprep.writers.sample import assemble
+
+        record = Record.from_json(request["record"])
+        data = self.tree.read(record.input)
+        progress["input_sha256"] = sha256(data).hexdigest()
+        if len(data) != request["size"]:
+            raise RecordError("input_changed", f"{request['size']} bytes planned, {len(data)} read")
+        progress["stage"] = "decode"
+        image = prepare.compare_with_table(dicom.read_image(data, record, voi=self.settings.window))
+        del data
+        progress["stage"] = "steps"
+        image = pipeline.run(self.steps, image)
+        sample = assemble(image, label_names=self.label_names, format=self.settings.format)
+        header = {
+            "input_sha256": progress["input_sha256"],
+            "metadata": sample.metadata,
+            "members": [[suffix, len(content)] for suffix, content in sample.members],
+        }
+        return header, [content for _, content in sample.members]
+
+
+def _failure(code: str, detail: str, progress: dict[str, str]) -> dict[str, Any]:
+    return {
+        "input_sha256": progress.get("input_sha256"),
+        "failure": {"code": code, "detail": detail},
+        "members": [],
+    }
+
+
+def _place(error: BaseException) -> str:
+    """Return ``file.py:line`` of the deepest frame; never the message, which may hold a value."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
+
+
+if __name__ == "__main__":
+    main()

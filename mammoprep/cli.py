@@ -1,0 +1,288 @@
+"""The command line: options in, one call, one printout."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mammoprep import __version__
+from mammoprep.core.errors import (
+    EXIT_DAMAGE,
+    EXIT_OK,
+    ConfigError,
+    MammoError,
+    RecordError,
+    ResourceError,
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Mammograms from DICOM to verified WebDataset shards.\n\n"
+    "Try it without data: mammoprep build --source demo --size 256x512",
+)
+
+Out = Annotated[Path, typer.Argument(metavar="DIR", help="A built dataset.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Handle options that stand before a command."""
+    if version:
+        typer.echo(f"mammoprep {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def build(
+    source: Annotated[
+        str | None, typer.Option(help="Dataset: rsna, demo, ... (mammoprep sources).")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT of the finished image in pixels.")
+    ] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(help="The dataset's folder, its parent, or its zip. (default: data/raw/SOURCE)"),
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Where to build. (default: data/shards/SOURCE)")] = None,
+    fit: Annotated[
+        str | None, typer.Option(help="pad (keep the aspect ratio) or stretch. (default: pad)")
+    ] = None,
+    bits: Annotated[int | None, typer.Option(help="8 or 16 a pixel. (default: 8)")] = None,
+    format: Annotated[str | None, typer.Option(help="png, or jpeg (lossy, 8 bits). (default: png)")] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(help="auto (the file's own VOI), full, percentile or CENTRE,WIDTH. (default: auto)"),
+    ] = None,
+    decode: Annotated[
+        str | None, typer.Option(help="exact; fast is not built yet. (default: exact)")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Which label becomes `label`.")] = None,
+    crop: Annotated[str | None, typer.Option(help="breast or none.")] = None,
+    orient: Annotated[
+        str | None, typer.Option(help="left (chest wall at the left) or none.")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Patient-grouped, stratified folds. (default: 5)")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the folds. (default: 0)")] = None,
+    split_file: Annotated[
+        str | None,
+        typer.Option(
+            help="CSV of group,split, or a samples.parquet: known groups keep their split."
+        ),
+    ] = None,
+    shard_size: Annotated[
+        int | None, typer.Option(help="Mean inputs a shard. (default: 16 to 256, by dataset size)")
+    ] = None,
+    missing: Annotated[
+        str | None,
+        typer.Option(
+            help="A listed file that is absent: fail, or skip (count as excluded). [fail]"
+        ),
+    ] = None,
+    max_failures: Annotated[
+        str | None,
+        typer.Option(help="How many inputs may fail (5 or 1%) before the exit status is 3. (default: 0)"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N inputs.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Parallel workers. (default: all cores)")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="local; dask:// and ray:// are not built yet. (default: local)")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu; cuda is not built yet. (default: cpu)")] = None,
+    retry_failed: Annotated[
+        bool | None, typer.Option("--retry-failed", help="Give failed inputs another try.")
+    ] = None,
+    fresh: Annotated[
+        bool | None,
+        typer.Option("--fresh", help="Start over; removes only what a build writes."),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="TOML file of the same options; the command line wins.")
+    ] = None,
+    intersection: Annotated[
+        bool | None, typer.Option("--intersection", help="Image x mask; not built yet.")
+    ] = None,
+    roi: Annotated[str | None, typer.Option(help="Lesion patches; not built yet.")] = None,
+    views: Annotated[str | None, typer.Option(help="Keep these views; not built yet.")] = None,
+    mm_per_pixel: Annotated[
+        float | None, typer.Option(help="Scale by physical spacing; not built yet.")
+    ] = None,
+    key_file: Annotated[str | None, typer.Option(help="For --source dicom; not built yet.")] = None,
+    id_map: Annotated[str | None, typer.Option(help="For --source dicom; not built yet.")] = None,
+) -> None:
+    """Build a dataset's images into WebDataset shards; run again to resume or repair."""
+    given = dict(locals())
+    from mammoprep import build as builder
+    from mammoprep import console, options
+
+    config_of_build = options.build_config(given)
+    screen = Console(stderr=True)
+    result = builder.build(config_of_build, console.ConsoleWatcher(screen))
+    console.show_result(screen, result)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def verify(directory: Out, as_json: AsJson = False) -> None:
+    """Re-read every shard and compare it, bit for bit, with the manifest."""
+    from dataclasses import asdict
+
+    from mammoprep.verify import verify as check
+
+    verdict = check(directory)
+    if as_json:
+        typer.echo(json.dumps(asdict(verdict), indent=2))
+    else:
+        for damage in verdict.damages:
+            key = f"  {damage.key}" if damage.key else ""
+            typer.echo(f"{damage.shard}{key}  {damage.what}")
+        word = "damaged" if verdict.damages else "whole"
+        typer.echo(
+            f"{directory} is {word}: {verdict.shards:,} shards, {verdict.samples:,} samples."
+        )
+    if verdict.damages:
+        if not as_json:
+            typer.echo("Run the same build command again: it mends what is damaged.", err=True)
+        raise typer.Exit(EXIT_DAMAGE)
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A DICOM file.")],
+    as_json: AsJson = False,
+    save: Annotated[
+        Path | None, typer.Option(help="Write a PNG: exact, on the stored grid, or with --size.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT: the finished picture.")] = None,
+    window: Annotated[str, typer.Option(help="As in build.")] = "auto",
+    bits: Annotated[int, typer.Option(help="8 or 16.")] = 8,
+) -> None:
+    """One DICOM file: every decision taken, as a table; with --save, as a picture."""
+    from mammoprep.config import parse_size
+    from mammoprep.inspect_file import inspect as look
+
+    result = look(
+        file,
+        size=parse_size(size) if size else None,
+        window=window,
+        bits=bits,
+        save=save is not None,
+    )
+    if save is not None and result.picture is not None:
+        save.write_bytes(result.picture)
+    if as_json:
+        typer.echo(json.dumps(result.facts, indent=2))
+        return
+    table = Table("decision", "value", title=file.name)
+    for name, value in result.facts.items():
+        table.add_row(name, escape(_shown(value)))
+    Console().print(table)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@app.command()
+def sources(as_json: AsJson = False) -> None:
+    """List the datasets that can be built, their licences and where to get them."""
+    from dataclasses import asdict
+
+    from mammoprep.core import cards, plugins
+
+    found = {name: cards.load(name) for name in plugins.names("mammoprep.sources")}
+    if as_json:
+        typer.echo(json.dumps({name: asdict(card) for name, card in found.items()}, indent=2))
+        return
+    for name, card in found.items():
+        size = ", ".join(f"{number:,} {what}" for what, number in card.expected.items())
+        typer.echo(f"{name}\n  {card.title}{f' ({size})' if size else ''}")
+        typer.echo(f"  target:   {card.target} = {', '.join(card.targets[card.target])}")
+        typer.echo(f"  licence:  {card.licence}\n  home:     {card.home_page}")
+        typer.echo(f"  build:    mammoprep build --source {name} --size 728x1456\n")
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    layout: Annotated[str, typer.Option(help="Whose layout: rsna.")] = "rsna",
+    patients: Annotated[int, typer.Option(help="How many patients.")] = 10,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    size_scale: Annotated[float, typer.Option(help="Share of the real rows and columns.")] = 1.0,
+    prevalence: Annotated[float, typer.Option(help="Share of patients with cancer.")] = 0.2,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+) -> None:
+    """Write synthetic mammograms in a dataset's own layout, with truth beside them."""
+    from mammoprep.core import plugins
+
+    module = plugins.load("mammoprep.phantom", layout, needs=("write",))
+    module.write(
+        out,
+        patients=patients,
+        seed=seed,
+        size_scale=size_scale,
+        prevalence=prevalence,
+        workers=workers,
+    )
+    typer.echo(f"Wrote {patients} phantom patients in the layout of {layout} to {out}.", err=True)
+
+
+@app.command()
+def report(directory: Out) -> None:
+    """Write report.html of a built dataset again."""
+    from mammoprep.rewrite import rewrite_report
+
+    typer.echo(str(rewrite_report(directory)))
+
+
+def _later(name: str, what: str) -> None:
+    @app.command(name, help=f"{what} Not built yet.", hidden=True)
+    def command() -> None:
+        raise ConfigError(f"mammoprep {name} is not built yet in this version: {what}")
+
+
+_later("split", "Check or change the splits of finished samples.")
+_later("export", "Plain image files and a CSV.")
+_later("diff", "What changed between two builds.")
+_later("doctor", "Which decoders are there and do they work.")
+_later("bench", "How fast is each stage on this machine.")
+
+
+def run() -> int:
+    """Run the command line; errors made on purpose are one line, bugs keep their traceback."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupted)
+    try:
+        app()
+    except MammoError as error:
+        return _report(error)
+    return EXIT_OK
+
+
+def _interrupted(number: int, _: object) -> None:
+    raise ResourceError(f"Interrupted by {signal.Signals(number).name}.")
+
+
+def _report(error: MammoError) -> int:
+    """Print one line for an error made on purpose; return its exit status."""
+    hint = ""
+    if isinstance(error, RecordError):
+        from mammoprep.core.codes import CODES, UNKNOWN
+
+        hint = "\n" + " ".join(CODES.get(error.code, UNKNOWN))
+    sys.stderr.write(f"error: {error}{hint}\n")
+    return error.exit_code

@@ -1,0 +1,251 @@
+"""What a build is told: Settings shape the bytes, BuildConfig adds where and how."""
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from mammoprep.core import plugins
+from mammoprep.core.errors import ConfigError
+
+FITS = ("pad", "stretch")
+FORMATS = ("png", "jpeg")
+CROPS = ("breast", "none")
+ORIENTS = ("left", "none")
+MISSING = ("fail", "skip")
+SIDE_LIMITS = (16, 16384)
+
+# Options of the command line's contract whose part is not built yet: refused, never ignored.
+NOT_BUILT = {
+    "intersection": (False, "image x mask members"),
+    "roi": (None, "lesion patches"),
+    "views": (None, "choosing views"),
+    "mm_per_pixel": (None, "physical scale"),
+    "key_file": (None, "keyed identifiers of --source dicom"),
+    "id_map": (None, "keyed identifiers of --source dicom"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that shapes the bytes of a dataset, and nothing else.
+
+    Attributes:
+        size: (width, height) of the finished image in pixels.
+        fit: ``pad`` keeps the aspect ratio, ``stretch`` does not.
+        bits: 8 or 16 a pixel.
+        format: ``png`` or ``jpeg`` (8 bits only).
+        window: ``auto``, ``full``, ``percentile`` or ``CENTRE,WIDTH``.
+        decode: ``exact``.
+        target: Which label becomes ``label``.
+        crop: ``breast`` or ``none``.
+        orient: ``left`` or ``none``.
+        folds: Number of folds.
+        seed: Seed of the folds.
+        split_file: SHA-256 of the split file, or None.
+        shard_size: Mean inputs a shard, or None for the default.
+        missing: ``fail`` or ``skip``.
+        limit: Only the first so many inputs, or None.
+    """
+
+    size: tuple[int, int]
+    fit: str = "pad"
+    bits: int = 8
+    format: str = "png"
+    window: str = "auto"
+    decode: str = "exact"
+    target: str = ""
+    crop: str = "breast"
+    orient: str = "left"
+    folds: int = 5
+    seed: int = 0
+    split_file: str | None = None
+    shard_size: int | None = None
+    missing: str = "fail"
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            ConfigError: with the option, what was expected and what was found.
+        """
+        low, high = SIDE_LIMITS
+        if not all(low <= side <= high for side in self.size):
+            found = f"{self.size[0]}x{self.size[1]}"
+            raise ConfigError(f"--size must be {low} to {high} pixels a side, got {found}.")
+        _one_of("--fit", self.fit, FITS)
+        _one_of("--bits", self.bits, (8, 16))
+        _one_of("--format", self.format, FORMATS)
+        _one_of("--crop", self.crop, CROPS)
+        _one_of("--orient", self.orient, ORIENTS)
+        _one_of("--missing", self.missing, MISSING)
+        _check_window(self.window)
+        if self.decode != "exact":
+            raise not_built("decode", self.decode, "reduced-resolution decoding")
+        if self.format == "jpeg" and self.bits == 16:
+            raise ConfigError("--format jpeg holds 8 bits. Use --format png with --bits 16.")
+        _within("--folds", self.folds, 1, 100)
+        _within("--seed", self.seed, 0, 2**63 - 1)
+        if self.shard_size is not None:
+            _within("--shard-size", self.shard_size, 1, 100_000)
+        if self.limit is not None:
+            _within("--limit", self.limit, 1, 2**63 - 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the ``settings`` of dataset.json."""
+        return {**asdict(self), "size": list(self.size)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Settings":
+        """Return the settings that ``to_json`` wrote."""
+        width, height = value["size"]
+        return cls(**{**value, "size": (int(width), int(height))})
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """A whole build: settings, and where and how, which shape no byte.
+
+    Attributes:
+        source: Name of the source.
+        settings: What shapes the bytes.
+        input: Folder or zip of the dataset.
+        out: Folder to build into.
+        workers: How many threads, each with one child process.
+        engine: ``local``.
+        device: ``cpu``.
+        max_failures: How many inputs may fail before the exit status says so: a count or ``5%``.
+        retry_failed: Give failed inputs another try.
+        fresh: Start over.
+        split_file: The user's own assignment, or None.
+        limits: What a child process may use.
+    """
+
+    source: str
+    settings: Settings
+    input: Path
+    out: Path
+    workers: int = 1
+    engine: str = "local"
+    device: str = "cpu"
+    max_failures: str = "0"
+    retry_failed: bool = False
+    fresh: bool = False
+    split_file: Path | None = None
+    limits: "Limits" = field(default_factory=lambda: Limits())
+
+    def __post_init__(self) -> None:
+        """Check every value; raises ConfigError."""
+        _within("--workers", self.workers, 1, 1024)
+        if self.engine != "local":
+            raise not_built("engine", self.engine, "cluster engines")
+        if self.device != "cpu":
+            raise not_built("device", self.device, "decoding on a GPU")
+        allowed_failures(self.max_failures, 1)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one child process may use for one record.
+
+    Attributes:
+        memory: Address space in bytes.
+        cpu_seconds: Processor time; not wall time, so that a busy machine changes nothing.
+        wall_seconds: Backstop for a child that sleeps for ever.
+    """
+
+    memory: int = 4 << 30
+    cpu_seconds: int = 120
+    wall_seconds: int = 1800
+
+
+def not_built(option: str, value: object, part: str) -> ConfigError:
+    """Return the error for an option whose part does not exist yet."""
+    name = option.replace("_", "-")
+    return ConfigError(
+        f"--{name} {value}: {part} is not built yet in this version. Leave the option out."
+    )
+
+
+def _one_of(option: str, value: object, known: tuple[object, ...]) -> None:
+    if value not in known:
+        hint = plugins.suggest(str(value), [str(name) for name in known])
+        listed = ", ".join(str(name) for name in known)
+        raise ConfigError(f"{option} must be one of {listed}; got {value!r}.{hint}")
+
+
+def _within(option: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{option} must be {low} to {high}, got {value}.")
+
+
+def _check_window(text: str) -> None:
+    if text in ("auto", "full", "percentile"):
+        return
+    try:
+        _, width = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            "--window must be auto, full, percentile or CENTRE,WIDTH such as 2048,4096; "
+            f"got {text!r}."
+        ) from None
+    if not width >= 1:
+        raise ConfigError(f"--window: the width must be at least 1, got {width:g}.")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return (width, height) from ``728x1456``.
+
+    Raises:
+        ConfigError: not two whole numbers with an x between them.
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and len(part) < 7 for part in parts):
+        raise ConfigError(f"--size must be WIDTHxHEIGHT in pixels such as 728x1456, got {text!r}.")
+    return int(parts[0]), int(parts[1])
+
+
+def allowed_failures(text: str, inputs: int) -> int:
+    """Return how many of ``inputs`` may fail by ``--max-failures`` ``5`` or ``5%``.
+
+    Raises:
+        ConfigError: neither a count nor a percentage.
+    """
+    number, percent = text.removesuffix("%"), text.endswith("%")
+    try:
+        value = float(number) if percent else int(number)
+    except ValueError:
+        value = -1
+    if value < 0 or (percent and value > 100):
+        raise ConfigError(
+            f"--max-failures must be a count such as 5 or a share such as 1%, got {text!r}."
+        )
+    return int(inputs * value / 100) if percent else int(value)
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """Return the options in a TOML file, by their command-line names with ``_`` for ``-``.
+
+    Raises:
+        ConfigError: unreadable or not TOML.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path} cannot be read ({type(error).__name__}).") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"--config {path} is not valid TOML: {error}.") from None
+    return {key.replace("-", "_"): value for key, value in table.items()}
+
+
+def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Return ``name: old -> new`` for every key in which two settings or versions differ."""
+    return [
+        f"{name}: {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
+
+
+SETTING_NAMES = tuple(item.name for item in fields(Settings))

@@ -1,0 +1,1 @@
+"""What every part shares: errors, schema, geometry, plug-in lookup. No pydicom, no torch."""

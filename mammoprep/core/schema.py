@@ -1,0 +1,124 @@
+"""The types and names that all parts share: records, keys, members."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from mammoprep.core.errors import ConfigError
+
+FORMAT_VERSION = 1
+
+Scalar = str | int | float | bool | None
+Point = tuple[float, float]
+Box = tuple[float, float, float, float]
+
+LATERALITIES = ("L", "R")
+VIEWS = ("CC", "MLO", "ML", "LM", "LMO", "AT", "FB", "SIO", "ISO", "XCCL", "XCCM")
+COMMON_LABELS = ("cancer", "abnormal", "birads", "density")
+ANNOTATIONS = ("full", "partial", "none")
+
+# A USTAR member name holds 100 bytes and the longest suffix is ".intersection.png"; what is left
+# after that also has room for the "_r12_3" that a patch appends.
+KEY_LIMIT = 72
+_ILLEGAL = re.compile(r"[^a-z0-9_-]")
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One annotated finding, in stored pixels.
+
+    Attributes:
+        id: Number of the finding in its image, from 1.
+        kind: ``mass``, ``calcification`` and so on, or None when the dataset does not say.
+        pathology: ``malignant``, ``benign`` or None.
+        polygon: Outline as (x, y) points, continuous, (0, 0) at the outer corner of the first
+            pixel.
+    """
+
+    id: int
+    kind: str | None
+    pathology: str | None
+    polygon: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One input image as its dataset's own table describes it; no pixel has been read.
+
+    Attributes:
+        key: Unique sample name, ``[a-z0-9_-]+``, begins with the source's name.
+        source: Name of the source.
+        group: What must never be on two sides of a split: the patient, where the dataset has
+            patients.
+        input: Path relative to the dataset's own folder, with forward slashes.
+        patient_id: The dataset's own patient identifier, or None.
+        study_id: The dataset's own study identifier, or None.
+        image_id: The dataset's own image identifier, or None.
+        exam_id: Identifier of the four-view exam, or None.
+        laterality: ``L``, ``R`` or None when the table does not say.
+        view: ``CC``, ``MLO`` and so on, or None when the table does not say.
+        split: ``train``, ``val`` or ``test`` when the dataset has an official one, else None.
+        label: Class index of the target, or None when unknown.
+        labels: Every label the table has; unknown is None.
+        stratum: Records with the same stratum are spread evenly over the folds.
+        annotation: ``full``, ``partial`` or ``none``: how much of the image was looked at for
+            lesions.
+        lesions: The annotated findings.
+        excluded: Code of the rule that leaves the record out on purpose, or None.
+    """
+
+    key: str
+    source: str
+    group: str
+    input: str
+    patient_id: str | None = None
+    study_id: str | None = None
+    image_id: str | None = None
+    exam_id: str | None = None
+    laterality: str | None = None
+    view: str | None = None
+    split: str | None = None
+    label: int | None = None
+    labels: Mapping[str, Scalar] = field(default_factory=dict)
+    stratum: str = ""
+    annotation: str = "none"
+    lesions: tuple[Lesion, ...] = ()
+    excluded: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON values, to send through a pipe or to hash."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Record":
+        """Return the record that ``to_json`` wrote."""
+        lesions = tuple(
+            Lesion(
+                id=int(item["id"]),
+                kind=item["kind"],
+                pathology=item["pathology"],
+                polygon=tuple((float(x), float(y)) for x, y in item["polygon"]),
+            )
+            for item in value["lesions"]
+        )
+        return cls(**{**value, "lesions": lesions})
+
+
+def make_key(source: str, *parts: str) -> str:
+    """Return a legal sample key: lower case, ``[a-z0-9_-]+``, at most ``KEY_LIMIT`` characters.
+
+    Other characters become ``-``; a longer name keeps its beginning and ends in 16 hexadecimal
+    digits of its SHA-256, because a USTAR member name cannot hold more.
+
+    Raises:
+        ConfigError: a part is empty.
+    """
+    if not all(parts):
+        raise ConfigError(f"Source {source!r} made an empty key part from {parts!r}.")
+    key = _ILLEGAL.sub("-", "_".join((source, *parts)).lower())
+    if len(key) <= KEY_LIMIT:
+        return key
+    digest = sha256("_".join((source, *parts)).encode()).hexdigest()[:16]
+    return f"{key[: KEY_LIMIT - 17]}-{digest}"

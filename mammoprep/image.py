@@ -1,0 +1,114 @@
+"""MammoImage: pixels that never travel without geometry, record and what was decided."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoprep.core.geometry import Geometry
+from mammoprep.core.schema import Record
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """What the file's header says and how its grey values were read; never free text.
+
+    Attributes:
+        photometric: ``MONOCHROME1`` or ``MONOCHROME2``, None where the format has no such thing.
+        bits_stored: Significant bits of a stored value.
+        transfer_syntax: DICOM UID of the pixel encoding, or None.
+        voi: Which transform made the grey values: ``lut:<i>``, ``window:<i>``, ``none``, ``range``,
+            ...
+        voi_function: ``LINEAR``, ``LINEAR_EXACT``, ``SIGMOID`` or None.
+        window: (centre, width) in modality units, or None.
+        manufacturer: One of a fixed list, ``other``, or None.
+        decode: ``exact``, or which reduced resolution was read.
+        decoder: Name and version of the decoder, for ``inspect``; not part of a sample.
+        laterality: ``L`` or ``R`` by the header, or None.
+        view: View by the header, or None.
+        patient_orientation: First value of Patient Orientation reduced to ``A``, ``P`` or None.
+        padding: (lowest, highest) stored padding value, or None.
+    """
+
+    photometric: str | None = None
+    bits_stored: int | None = None
+    transfer_syntax: str | None = None
+    voi: str | None = None
+    voi_function: str | None = None
+    window: tuple[float, float] | None = None
+    manufacturer: str | None = None
+    decode: str = "exact"
+    decoder: str | None = None
+    laterality: str | None = None
+    view: str | None = None
+    patient_orientation: str | None = None
+    padding: tuple[int, int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the ``acquisition`` member of a sample's metadata (DESIGN: "A sample")."""
+        return {
+            "photometric": self.photometric,
+            "bits_stored": self.bits_stored,
+            "transfer_syntax": self.transfer_syntax,
+            "voi": self.voi,
+            "voi_function": self.voi_function,
+            "window": None if self.window is None else list(self.window),
+            "manufacturer": self.manufacturer,
+            "decode": self.decode,
+        }
+
+
+@dataclass(frozen=True)
+class MammoImage:
+    """An image on its way from file to sample.
+
+    Attributes:
+        pixels: (rows, columns), read-only. float32 in [0, 1] from the decoder until the last step,
+            where 0 is black and 1 is white as a reader would see it; uint8 or uint16 after
+            ``quantise``.
+        geometry: The grid of ``pixels`` and how it lies on the stored image.
+        record: What the dataset's table says.
+        acquisition: What the header says.
+        padding: bool (rows, columns), pixels that the device never measured; None when there are
+            none.
+        breast: bool (rows, columns), breast tissue; None before ``find_breast``.
+        mask: uint8 (rows, columns), 0 or 255, union of the lesions; None when not annotated.
+        warnings: Codes of what was odd, in the order found.
+        notes: Decisions worth showing (``inspect``): name -> number, text or list.
+    """
+
+    pixels: NDArray[Any]
+    geometry: Geometry
+    record: Record
+    acquisition: Acquisition = field(default_factory=Acquisition)
+    padding: NDArray[np.bool_] | None = None
+    breast: NDArray[np.bool_] | None = None
+    mask: NDArray[np.uint8] | None = None
+    warnings: tuple[str, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        """Make every array read-only and check that all share one grid.
+
+        Raises:
+            ValueError: an array's shape differs from ``geometry.size``.
+        """
+        for name in ("pixels", "padding", "breast", "mask"):
+            array = getattr(self, name)
+            if array is None:
+                continue
+            if array.shape[:2] != self.geometry.size:
+                raise ValueError(f"{name} is {array.shape}, the grid is {self.geometry.size}")
+            array.setflags(write=False)
+
+    def warn(self, *codes: str) -> "MammoImage":
+        """Return the image with warning codes added, each at most once."""
+        fresh = tuple(code for code in dict.fromkeys(codes) if code not in self.warnings)
+        return replace(self, warnings=self.warnings + fresh)
+
+    def note(self, **facts: Any) -> "MammoImage":
+        """Return the image with decisions added to its notes."""
+        return replace(self, notes=MappingProxyType({**self.notes, **facts}))

@@ -1,0 +1,73 @@
+"""Which steps, in which order, with which parameters; and running them."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mammoprep.core import plugins
+from mammoprep.core.errors import ConfigError
+from mammoprep.image import MammoImage
+
+STEPS = "mammoprep.steps"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step with its parameters bound.
+
+    Attributes:
+        name: File name of the step.
+        apply: ``(image, **parameters) -> image``.
+        parameters: By keyword.
+    """
+
+    name: str
+    apply: Callable[..., MammoImage]
+    parameters: Mapping[str, Any]
+
+    def __call__(self, image: MammoImage) -> MammoImage:
+        """Return the image after this step."""
+        return self.apply(image, **self.parameters)
+
+
+def bind(name: str, **parameters: Any) -> Step:
+    """Return step ``name`` with parameters checked before any file is opened.
+
+    Raises:
+        ConfigError: unknown step or parameter.
+    """
+    apply = plugins.load(STEPS, name, needs=("apply",)).apply
+    known = list(inspect.signature(apply).parameters)[1:]
+    if unknown := sorted(set(parameters) - set(known)):
+        raise ConfigError(
+            f"Step {name!r} has no parameter {unknown[0]!r}. "
+            f"Available: {', '.join(known) or 'none'}."
+        )
+    return Step(name, apply, parameters)
+
+
+def recipe(
+    *, size: tuple[int, int] | None, fit: str, bits: int, crop: str, orient: str
+) -> tuple[Step, ...]:
+    """Return the steps from presentation values to the finished picture.
+
+    Args:
+        size: (width, height), or None to keep the grid.
+        fit: ``pad`` or ``stretch``.
+        bits: 8 or 16.
+        crop: ``breast`` or ``none``.
+        orient: ``left`` or ``none``.
+    """
+    steps = [bind("draw-lesions"), bind("find-breast"), bind("orient", to=orient)]
+    steps.append(bind("crop", region=crop))
+    if size is not None:
+        steps.append(bind("resize", size=size, fit=fit, centred=orient == "none"))
+    return (*steps, bind("quantise", bits=bits))
+
+
+def run(steps: tuple[Step, ...], image: MammoImage) -> MammoImage:
+    """Return the image after all steps, in order."""
+    for step in steps:
+        image = step(image)
+    return image

@@ -1,0 +1,179 @@
+"""One planned shard -> one finished file, and whether it is still what was planned."""
+
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from mammoprep.core.errors import ResourceError
+from mammoprep.core.tree import Tree
+from mammoprep.plan import Planned, Shard
+from mammoprep.state import Output, hash_file, output_errors, read_sealed, seal
+from mammoprep.worker import Answer, Child
+from mammoprep.writers.tar import TarWriter
+
+MISSING = {"code": "file_missing", "detail": "listed in the table, not found in the input"}
+
+
+@dataclass
+class Run:
+    """What all workers share; they never talk to each other.
+
+    Attributes:
+        output: The locked output folder.
+        tree: The input.
+        settings_sha256: Hash of settings and versions; part of every sidecar.
+        children: Idle children; a task takes one and gives it back.
+        stop: Set when the build is being interrupted.
+        report: Called after every input with its failure code, or None when it was built.
+    """
+
+    output: Output
+    tree: Tree
+    settings_sha256: str
+    children: "queue.SimpleQueue[Child]" = field(default_factory=queue.SimpleQueue)
+    stop: threading.Event = field(default_factory=threading.Event)
+    report: Callable[[str | None], None] = lambda _: None
+
+    @contextmanager
+    def child(self) -> Iterator[Child]:
+        """Lend a child for the length of one task."""
+        child = self.children.get()
+        try:
+            yield child
+        finally:
+            self.children.put(child)
+
+
+def build_shard(shard: Shard, run: Run) -> None:
+    """Build one shard: sidecar first, then the tar under its final name.
+
+    Raises:
+        ResourceError: interrupted, disk full, or the folder is no longer this build's.
+    """
+    with output_errors(run.output.root), run.child() as child:
+        stamp = stamp_of(shard, run.tree)
+        part = run.output.shards / f".{shard.name}.tar.part"
+        part.unlink(missing_ok=True)
+        with TarWriter(part) as tar:
+            packed = _pack(shard, run, child, tar)
+            digest = tar.close()
+        sidecar = {
+            "plan_sha256": shard.sha256,
+            "settings_sha256": run.settings_sha256,
+            "inputs": packed.inputs,
+            "tar": {"bytes": tar.size, "sha256": digest} if packed.rows else None,
+            "rows": packed.rows,
+            "failures": packed.failures,
+        }
+        run.output.write(run.output.sidecar(shard.name), seal(sidecar))
+        final = run.output.shards / f"{shard.name}.tar"
+        if packed.rows:
+            run.output.publish(part, final)
+        else:
+            part.unlink()
+            final.unlink(missing_ok=True)
+        run.output.write(run.output.stamp(shard.name), stamp.encode())
+
+
+@dataclass
+class _Packed:
+    """What went into a tar, and what did not."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[dict[str, str]] = field(default_factory=list)
+    inputs: dict[str, str | None] = field(default_factory=dict)
+
+
+def _pack(shard: Shard, run: Run, child: Child, tar: TarWriter) -> _Packed:
+    packed = _Packed()
+    for planned in shard.inputs:
+        if run.stop.is_set():
+            raise ResourceError("Interrupted.")
+        answer = _ask(planned, child)
+        name = planned.record.input
+        packed.inputs[name] = answer.header["input_sha256"]
+        failure = answer.header.get("failure")
+        if failure is None:
+            members = tar.add(planned.record.key, answer.members)
+            packed.rows.append(_row(shard, answer.header["metadata"], members))
+        else:
+            packed.failures.append({"input": name, **failure})
+        run.report(None if failure is None else failure["code"])
+    return packed
+
+
+def _ask(planned: Planned, child: Child) -> Answer:
+    if planned.size is None:
+        return Answer({"input_sha256": None, "failure": MISSING, "members": []}, ())
+    return child.ask({"record": planned.record.to_json(), "size": planned.size})
+
+
+def _row(shard: Shard, metadata: Mapping[str, Any], members: list[Any]) -> dict[str, Any]:
+    return {
+        **metadata,
+        "shard": f"{shard.name}.tar",
+        "members": {
+            m.suffix: {k: v for k, v in asdict(m).items() if k != "suffix"} for m in members
+        },
+    }
+
+
+def stamp_of(shard: Shard, tree: Tree) -> str:
+    """Return a hash of sizes and times (or checksums) of a shard's inputs on this machine."""
+    lines = []
+    for planned in shard.inputs:
+        try:
+            stamp = None if planned.size is None else tree.stamp(planned.record.input)
+        except OSError:
+            stamp = None
+        lines.append(json.dumps([planned.record.input, stamp]))
+    return sha256("\n".join(lines).encode()).hexdigest()
+
+
+def is_done(shard: Shard, run: Run, *, known_stamp: str | None, retry_failed: bool) -> bool:
+    """Return whether the shard on disk is exactly what was planned, down to its bytes.
+
+    A file whose size and time are as before counts as unchanged; else its content is hashed.
+    """
+    sidecar = read_sealed(run.output.sidecar(shard.name))
+    if sidecar is None or sidecar.get("plan_sha256") != shard.sha256:
+        return False
+    if sidecar.get("settings_sha256") != run.settings_sha256:
+        return False
+    if retry_failed and sidecar["failures"]:
+        return False
+    return _tar_is_whole(shard, run, sidecar) and _inputs_unchanged(
+        shard, run, sidecar["inputs"], known_stamp
+    )
+
+
+def _tar_is_whole(shard: Shard, run: Run, sidecar: Mapping[str, Any]) -> bool:
+    path = run.output.shards / f"{shard.name}.tar"
+    if sidecar["tar"] is None:
+        return not path.exists()
+    if not path.is_file() or path.is_symlink():
+        return False
+    if path.stat().st_size != sidecar["tar"]["bytes"]:
+        return False
+    return hash_file(path)[1] == str(sidecar["tar"]["sha256"])
+
+
+def _inputs_unchanged(
+    shard: Shard, run: Run, known: Mapping[str, str | None], known_stamp: str | None
+) -> bool:
+    stamp = stamp_of(shard, run.tree)
+    if stamp == known_stamp:
+        return True
+    for planned in shard.inputs:
+        if planned.size is None:
+            continue
+        name = planned.record.input
+        if sha256(run.tree.read(name)).hexdigest() != known.get(name):
+            return False
+    run.output.write(run.output.stamp(shard.name), stamp.encode())
+    return True

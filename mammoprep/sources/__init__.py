@@ -1,0 +1,1 @@
+"""One file per dataset, named as on the command line: its own table in, records out."""

@@ -1,0 +1,211 @@
+"""RSNA Screening Mammography Breast Cancer Detection, 2022: two tables and one DICOM an image.
+
+Reads the competition's own layout, unpacked or as the downloaded zip; see
+``data_manifests/rsna.toml``.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from mammoprep.core.cards import Card
+from mammoprep.core.errors import ConfigError, RecordError
+from mammoprep.core.schema import Record, Scalar, make_key
+from mammoprep.core.tree import TABLE_LIMIT, Tree
+
+TABLES = {"train.csv": "train_images", "test.csv": "test_images"}
+SHOWN_ERRORS = 5
+
+Parser = Callable[[str], Scalar]
+
+
+def _integer(text: str) -> int:
+    """Parse ``3`` and the ``3.0`` that a spreadsheet leaves behind."""
+    if re.fullmatch(r"[0-9]{1,18}(\.0+)?", text) is None:
+        raise ValueError("a whole number")
+    return int(text.split(".")[0])
+
+
+def _binary(text: str) -> int:
+    value = _integer(text)
+    if value not in (0, 1):
+        raise ValueError("0 or 1")
+    return value
+
+
+def _age(text: str) -> float:
+    if re.fullmatch(r"[0-9]{1,3}(\.[0-9]*)?", text) is None:
+        raise ValueError("an age in years")
+    return float(text)
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("True", "False"):
+        raise ValueError("True or False")
+    return text == "True"
+
+
+def _token(pattern: str, expected: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(expected)
+        return text
+
+    return parse
+
+
+_IDENTIFIER = _token(r"[A-Za-z0-9_-]{1,64}", "an identifier of letters, digits, - and _")
+
+# Column -> (parser, may be empty). What is not read as a label names the image.
+NAMING: dict[str, tuple[Parser, bool]] = {
+    "patient_id": (_IDENTIFIER, False),
+    "image_id": (_IDENTIFIER, False),
+    "laterality": (_token("[LR]", "L or R"), False),
+    "view": (_token("[A-Z]{2,5}", "a view such as CC or MLO"), False),
+}
+COMMON: dict[str, tuple[Parser, bool]] = {
+    "site_id": (_integer, True),
+    "age": (_age, True),
+    "implant": (_binary, True),
+    "machine_id": (_integer, True),
+}
+COLUMNS: dict[str, dict[str, tuple[Parser, bool]]] = {
+    "train.csv": {
+        **NAMING,
+        **COMMON,
+        "cancer": (_binary, False),
+        "biopsy": (_binary, True),
+        "invasive": (_binary, True),
+        "BIRADS": (lambda text: str(_integer(text)), True),
+        "density": (_token("[ABCD]", "A, B, C or D"), True),
+        "difficult_negative_case": (_boolean, True),
+    },
+    "test.csv": {
+        **NAMING,
+        **COMMON,
+        "prediction_id": (_token(r"[A-Za-z0-9_-]{1,64}", "an identifier"), False),
+    },
+}
+
+
+def locate(tree: Tree) -> str | None:
+    """Return the folder that holds the tables: ``""`` for the root, or None when there is none."""
+    for folder in ("", *tree.folders()):
+        prefix = f"{folder}/" if folder else ""
+        if any(tree.exists(prefix + table) for table in TABLES):
+            return folder
+    return None
+
+
+def read(tree: Tree, card: Card) -> list[Record]:
+    """Return one record a row of ``train.csv`` and ``test.csv``, whichever are there.
+
+    Raises:
+        ConfigError: a table lacks a column, has no rows, names an image twice or holds a value of
+        the
+            wrong type; the message gives file and row numbers (row 1 is the header).
+    """
+    records: list[Record] = []
+    for table in TABLES:
+        if tree.exists(table):
+            records += _read_table(tree, table, card)
+    return records
+
+
+def _read_table(tree: Tree, table: str, card: Card) -> list[Record]:
+    try:
+        text = tree.read(table, TABLE_LIMIT).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{table} is not UTF-8 text: byte {error.start}.") from None
+    except RecordError as error:
+        raise ConfigError(f"{table} cannot be read: {error}.") from None
+    records, errors = [], []
+    first_row: dict[str, int] = {}
+    for row_number, row in _rows(text, table):
+        try:
+            record = _record(row, table, card)
+        except ValueError as error:
+            errors.append(f"row {row_number}: {error}")
+            continue
+        earlier = first_row.setdefault(str(record.image_id), row_number)
+        if earlier != row_number:
+            errors.append(f"row {row_number}: image_id is also in row {earlier}")
+        records.append(record)
+    if errors:
+        more = f" (and {len(errors) - SHOWN_ERRORS} more)" if len(errors) > SHOWN_ERRORS else ""
+        raise ConfigError(f"{table}: {'; '.join(errors[:SHOWN_ERRORS])}{more}.")
+    if not records:
+        raise ConfigError(f"{table} has a header but no rows.")
+    return records
+
+
+def _rows(text: str, table: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line number, row) after checking the header."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        _check_header(header, table)
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise ConfigError(
+                    f"{table}: row {reader.line_num}: {len(cells)} cells, "
+                    f"the header has {len(header)}."
+                )
+            yield reader.line_num, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise ConfigError(f"{table}: row {reader.line_num}: not valid CSV ({error}).") from None
+
+
+def _check_header(header: list[str], table: str) -> None:
+    missing = [name for name in COLUMNS[table] if name not in header]
+    if missing:
+        hint = " Is the separator a comma?" if len(header) == 1 else ""
+        raise ConfigError(
+            f"{table}: row 1: missing column {', '.join(missing)}. "
+            f"Found {len(header)}: {', '.join(header)[:300] or 'nothing'}.{hint}"
+        )
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise ConfigError(f"{table}: row 1: column {repeated[0]} occurs twice.")
+
+
+def _parse(row: Mapping[str, str], table: str) -> dict[str, Scalar]:
+    """Return every known column's typed value; raise ValueError that says what was expected."""
+    values: dict[str, Scalar] = {}
+    for column, (parse, may_be_empty) in COLUMNS[table].items():
+        text = row[column].strip()
+        if not text or text.lower() == "nan":
+            if not may_be_empty:
+                raise ValueError(f"{column} is empty")
+            values[column] = None
+            continue
+        try:
+            values[column] = parse(text)
+        except ValueError as expected:
+            raise ValueError(f"{column} must be {expected}, got {text[:40]!r}") from None
+    return values
+
+
+def _record(row: Mapping[str, str], table: str, card: Card) -> Record:
+    values = _parse(row, table)
+    patient, image = str(values["patient_id"]), str(values["image_id"])
+    renamed = {**values, "birads": values.get("BIRADS")}
+    labels = {name: renamed.get(name) for name in card.labels}
+    test = table == "test.csv"
+    return Record(
+        key=make_key("rsna", patient, image),
+        source="rsna",
+        group=patient,
+        input=f"{TABLES[table]}/{patient}/{image}.dcm",
+        patient_id=patient,
+        image_id=image,
+        laterality=str(values["laterality"]),
+        view=str(values["view"]),
+        split="test" if test else None,
+        label=None if test else int(values["cancer"] or 0),
+        labels=labels,
+        stratum=f"cancer={labels['cancer']} machine={labels['machine_id']}",
+    )

@@ -1,0 +1,76 @@
+"""A finished image -> the members and the metadata of one sample."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from mammoprep.core.geometry import Geometry
+from mammoprep.core.schema import Lesion
+from mammoprep.image import MammoImage
+from mammoprep.writers import encode
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample, ready to be packed.
+
+    Attributes:
+        key: Sample name.
+        members: (suffix, bytes) in the order they stand in the tar.
+        metadata: The content of the ``json`` member.
+    """
+
+    key: str
+    members: tuple[tuple[str, bytes], ...]
+    metadata: dict[str, Any]
+
+
+def assemble(image: MammoImage, *, label_names: list[str], format: str) -> Sample:
+    """Return the sample of a finished (quantised) image."""
+    key = image.record.key
+    metadata = describe(image, label_names)
+    members = [(encode.SUFFIXES[format], encode.ENCODERS[format](image.pixels))]
+    if image.mask is not None:
+        members.append(("mask.png", encode.png(image.mask)))
+    text = json.dumps(metadata, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    members.append(("json", text.encode("ascii")))
+    return Sample(key, tuple(members), metadata)
+
+
+def describe(image: MammoImage, label_names: list[str]) -> dict[str, Any]:
+    """Return a sample's metadata: an allow-list, and nothing else of the header."""
+    record = image.record
+    return {
+        "key": record.key,
+        "source": record.source,
+        "split": record.split,
+        "group": record.group,
+        "patient_id": record.patient_id,
+        "study_id": record.study_id,
+        "image_id": record.image_id,
+        "laterality": image.acquisition.laterality or record.laterality,
+        "view": image.acquisition.view or record.view,
+        "exam_id": record.exam_id,
+        "label": record.label,
+        "label_name": None if record.label is None else label_names[record.label],
+        "labels": dict(record.labels),
+        "annotation": record.annotation,
+        "intensity": image.notes.get("intensity"),
+        "geometry": image.geometry.to_json(),
+        "rois": [_roi(lesion, image.geometry) for lesion in record.lesions],
+        "acquisition": image.acquisition.to_json(),
+        "quality": {"crop_confidence": image.notes.get("crop_confidence")},
+        "warnings": list(image.warnings),
+    }
+
+
+def _roi(lesion: Lesion, geometry: Geometry) -> dict[str, Any]:
+    points = geometry.from_stored(lesion.polygon)
+    (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
+    return {
+        "id": lesion.id,
+        "kind": lesion.kind,
+        "pathology": lesion.pathology,
+        "box": [x0, y0, x1, y1],
+        "polygon": points.tolist(),
+    }
