@@ -1,7 +1,7 @@
 """Which group goes into which split: grouped, stratified, seeded, the same everywhere."""
 
 import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,22 +19,18 @@ class Group:
 
     Attributes:
         name: The group's name, usually the patient.
-        stratum: Groups of one stratum are spread evenly over the folds.
-        images: How many images it has.
+        weights: What is to be spread evenly -> how many images of it the group has: each label,
+            each stratum, and all images.
         official: The split that the dataset itself prescribes, or None.
     """
 
     name: str
-    stratum: str
-    images: int
+    weights: Mapping[str, int]
     official: str | None
 
 
 def gather(records: Iterable[Record]) -> list[Group]:
     """Return the groups of ``records``, sorted by name.
-
-    A group's stratum is the highest of its records' (a patient with one cancer image is a cancer
-    patient).
 
     Raises:
         ConfigError: the dataset puts one group into two official splits.
@@ -51,7 +47,10 @@ def gather(records: Iterable[Record]) -> list[Group]:
                 f"Group {name!r} is in more than one official split ({found}). "
                 "One patient on both sides would leak; exclude one side in the source."
             )
-        groups.append(Group(name, max(row.stratum for row in rows), len(rows), official.pop()))
+        weights = Counter({"images": len(rows)})
+        weights.update(f"label {row.label}" for row in rows)
+        weights.update(f"stratum {row.stratum}" for row in rows)
+        groups.append(Group(name, weights, official.pop()))
     return groups
 
 
@@ -61,45 +60,40 @@ def assign(
     """Return group name -> split.
 
     Official splits stay; groups named in ``known`` keep their split; every other group goes to the
-    fold that has the fewest images of its stratum so far (then the fewest images, then the fewest
-    groups), largest groups first, ties broken by a seeded hash. The result depends on the set of
-    groups only, not on their order. Fewer groups than folds leave folds empty.
+    fold where it adds least to the imbalance of labels, strata and images, the groups that weigh
+    most first, ties broken by a seeded hash. The result depends on the set of groups only, not on
+    their order. Fewer groups than folds leave folds empty.
 
     Raises:
         ConfigError: ``known`` contradicts an official split, or names an unknown one.
     """
-    known = known or {}
     names = [f"fold{number}" for number in range(folds)]
-    result: dict[str, str] = {}
-    in_stratum: dict[tuple[str, str], int] = defaultdict(int)
-    images: dict[str, int] = defaultdict(int)
-    count: dict[str, int] = defaultdict(int)
-    order = {fold: _rank(seed, fold) for fold in names}
-
-    def place(group: Group, split: str) -> None:
-        result[group.name] = split
-        in_stratum[group.stratum, split] += group.images
-        images[split] += group.images
-        count[split] += 1
-
-    free: list[Group] = []
-    sizes: dict[str, int] = defaultdict(int)
+    groups = sorted(groups, key=lambda group: group.name)
+    fixed = {group.name: _fixed(group, known or {}, names) for group in groups}
+    totals: Counter[str] = Counter()
     for group in groups:
-        split = _fixed(group, known, names)
-        if split is None:
-            free.append(group)
-            sizes[group.stratum] += group.images
-        else:
-            place(group, split)
-    # Rare strata first: their balance matters most, the common ones then even out the totals.
-    free.sort(key=lambda g: (sizes[g.stratum], g.stratum, -g.images, _rank(seed, g.name)))
-    for group in free:
+        totals.update(group.weights)
+    held: dict[str, Counter[str]] = {fold: Counter() for fold in names}
+    for group in groups:
+        if (split := fixed[group.name]) in held:
+            held[split].update(group.weights)
 
-        def load(fold: str, stratum: str = group.stratum) -> tuple[int, int, int, str]:
-            return in_stratum[stratum, fold], images[fold], count[fold], order[fold]
+    def imbalance(group: Group, fold: str) -> float:
+        """Return the slope of the sum of squared shares; every kind of weight counts alike."""
+        return sum(n * held[fold][kind] / totals[kind] ** 2 for kind, n in group.weights.items())
 
-        place(group, min(names, key=load))
+    order = {fold: _rank(seed, fold) for fold in names}
+    free = [(_weight(g, totals), _rank(seed, g.name), g) for g in groups if fixed[g.name] is None]
+    result = {name: split for name, split in fixed.items() if split is not None}
+    for _, _, group in sorted(free, key=lambda item: (-item[0], item[1])):
+        best = min(names, key=lambda fold: (imbalance(group, fold), order[fold]))
+        result[group.name] = best
+        held[best].update(group.weights)
     return result
+
+
+def _weight(group: Group, totals: Mapping[str, int]) -> float:
+    return sum(n / totals[kind] for kind, n in group.weights.items())
 
 
 def _rank(seed: int, name: str) -> str:

@@ -32,7 +32,7 @@ CODES: dict[str, tuple[str, str]] = {
         "Complete the download, or build what is there with `--missing skip`.",
     ),
     "no_file": (
-        "The dataset's table lists the image, there is no such file, and `--missing skip` was given.",
+        "The dataset's table lists the image, the file is absent, and `--missing skip` was given.",
         "Nothing, if only a part of the dataset was downloaded.",
     ),
     "unreadable": (

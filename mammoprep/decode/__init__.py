@@ -1,0 +1,1 @@
+"""The only layer that looks inside image files: stored bits in, presentation values out."""

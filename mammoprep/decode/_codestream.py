@@ -1,0 +1,92 @@
+"""Reads the size that a compressed image says it has, without decoding anything.
+
+JPEG and JPEG-LS: the first SOF marker segment (ISO/IEC 10918-1 B.2.2, 14495-1 C.2.2). JPEG 2000 and
+HTJ2K: the SIZ marker segment (ISO/IEC 15444-1 A.5.1), found through the boxes when there is a JP2
+wrapper (annex I).
+"""
+
+import struct
+from dataclasses import dataclass
+
+_JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
+_MOST_SEGMENTS = 1000
+_SOF = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
+_LS_SOF = 0xF7
+_BARE = frozenset((0x01, *range(0xD0, 0xD9)))
+
+
+@dataclass(frozen=True)
+class Codestream:
+    """What a codestream's own header says.
+
+    Attributes:
+        family: ``jpeg``, ``jpegls`` or ``jpeg2000``.
+        rows: Height in pixels.
+        columns: Width in pixels.
+        components: Number of components.
+        precision: Bits of a sample.
+        signed: Whether samples have a sign; None where the format cannot say (JPEG).
+    """
+
+    family: str
+    rows: int
+    columns: int
+    components: int
+    precision: int
+    signed: bool | None
+
+
+def read_codestream(data: bytes) -> Codestream | None:
+    """Return the header of a JPEG, JPEG-LS or JPEG 2000 codestream, or None when it has none."""
+    try:
+        if data[:2] == b"\xff\xd8":
+            return _jpeg(data)
+        start = _jp2_codestream(data) if data[:12] == _JP2_SIGNATURE else 0
+        return None if start is None else _jpeg2000(data, start)
+    except struct.error:
+        return None
+
+
+def _jpeg(data: bytes) -> Codestream | None:
+    at = 2
+    for _ in range(_MOST_SEGMENTS):
+        while data[at : at + 2] == b"\xff\xff":
+            at += 1
+        lead, marker, length = struct.unpack_from(">BBH", data, at)
+        if lead != 0xFF:
+            return None
+        if marker in _SOF:
+            precision, rows, columns, components = struct.unpack_from(">BHHB", data, at + 4)
+            family = "jpegls" if marker == _LS_SOF else "jpeg"
+            return Codestream(family, rows, columns, components, precision, None)
+        at += 2 if marker in _BARE else 2 + max(length, 2)
+    return None
+
+
+def _jp2_codestream(data: bytes) -> int | None:
+    at = 0
+    for _ in range(_MOST_SEGMENTS):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        header = 8
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", data, at + 8)
+            header = 16
+        if kind == b"jp2c":
+            return at + header
+        if length < header:
+            return None
+        at += length
+    return None
+
+
+def _jpeg2000(data: bytes, start: int) -> Codestream | None:
+    if data[start : start + 4] != b"\xff\x4f\xff\x51":
+        return None
+    size = struct.unpack_from(">HHIIIIIIIIH", data, start + 4)
+    _, _, right, bottom, left, top, *_, components = size
+    depth, step_x, step_y = struct.unpack_from(">BBB", data, start + 42)
+    if step_x != 1 or step_y != 1:
+        return None
+    return Codestream(
+        "jpeg2000", bottom - top, right - left, components, (depth & 0x7F) + 1, bool(depth & 0x80)
+    )

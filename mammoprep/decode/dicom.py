@@ -1,0 +1,211 @@
+"""DICOM file -> presentation values: gate, header, decoder, padding, grey levels."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoprep.core.errors import RecordError
+from mammoprep.core.geometry import Geometry
+from mammoprep.core.grey import quantise
+from mammoprep.core.schema import Record
+from mammoprep.decode import _kind, gate
+from mammoprep.decode._padding import find_padding
+from mammoprep.decode._plausible import check_picture
+from mammoprep.decode._terms import SOP_NAMES
+from mammoprep.decode._values import element, nesting
+from mammoprep.decode.codecs import Decoded, decode_frame
+from mammoprep.decode.grayscale import Rendering, count_values, parse_voi, render, take
+from mammoprep.decode.header import PIXEL_DATA, Facts, parse, read_facts
+from mammoprep.image import Acquisition, MammoImage
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    """A file after the gate: its facts, its encoded pixels and what is odd about its kind."""
+
+    facts: Facts
+    encoded: bytes
+    excluded: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Stored values with their table and their padding."""
+
+    decoded: Decoded
+    rendering: Rendering
+    padding: NDArray[np.bool_] | None
+    warnings: tuple[str, ...]
+    notes: dict[str, Any]
+
+
+def read_image(
+    data: bytes, record: Record, *, voi: str = "auto", gate_kind: bool = True
+) -> MammoImage:
+    """Decode a DICOM file to presentation values.
+
+    Args:
+        data: The whole file.
+        record: What the dataset's table says about it.
+        voi: ``auto`` (the file's own transform), ``full`` (the whole stored range), ``percentile``
+            (1 to 99 % of the pixels), ``C,W`` (a LINEAR window), ``window:<i>`` or ``lut:<i>``.
+        gate_kind: Refuse pictures that are no screening mammograms; False makes these codes
+            warnings, and takes the first of several frames.
+
+    Returns:
+        float32 pixels in [0, 1] on the stored grid, 0 is black; padding is 0.
+
+    Raises:
+        RecordError: any code of ``docs/failures.md`` up to the decoder's.
+        ConfigError: ``voi`` is none of the above.
+    """
+    parsed = _open(data, record, gate_kind=gate_kind)
+    stored = _render(parsed, voi)
+    pixels = take(stored.rendering.table.astype(np.float32), stored.decoded.stored)
+    if stored.padding is not None:
+        np.copyto(pixels, 0.0, where=stored.padding)
+    doubt, figures = check_picture(pixels, stored.padding)
+    doubts = _weigh(doubt, parsed, record)
+    facts = parsed.facts
+    rows, columns = pixels.shape
+    image = MammoImage(
+        pixels=pixels,
+        geometry=Geometry.of_stored((rows, columns), facts.place.spacing_mm),
+        record=record,
+        acquisition=_acquisition(facts, stored),
+        padding=stored.padding,
+    )
+    return image.warn(*parsed.warnings, *stored.warnings, *doubts).note(
+        **_notes(facts, stored), **stored.notes, **figures
+    )
+
+
+def render_stored(data: bytes, record: Record, *, voi: str = "auto", bits: int = 8) -> NDArray[Any]:
+    """Return the exact picture on the stored grid: the float64 table, rounded, of every pixel.
+
+    Neither the kind of picture nor its plausibility is checked; all bounds are.
+
+    Args:
+        data: The whole file.
+        record: What the dataset's table says about it.
+        voi: As for ``read_image``.
+        bits: 8 or 16.
+
+    Returns:
+        uint8 or uint16 (rows, columns); padding is 0.
+
+    Raises:
+        RecordError: the file cannot be read or decoded.
+        ConfigError: ``voi`` is unknown.
+    """
+    stored = _render(_open(data, record, gate_kind=False), voi)
+    picture = take(quantise(stored.rendering.table, bits), stored.decoded.stored)
+    if stored.padding is not None:
+        np.copyto(picture, 0, where=stored.padding)
+    return picture
+
+
+def _open(data: bytes, record: Record, *, gate_kind: bool) -> _Parsed:
+    meta = gate.check_file(data)
+    if _kind.is_no_image(meta.sop_class):
+        raise RecordError("not_an_image", "the SOP class has no pixels")
+    dataset = parse(data)
+    gate.check_nesting(nesting(dataset, gate.MOST_NESTING))
+    facts = read_facts(dataset, meta.transfer_syntax, meta.sop_class)
+    if _kind.is_no_image(facts.kind.sop_class):
+        raise RecordError("not_an_image", "the SOP class has no pixels")
+    gate.check_frames(facts.kind.frames)
+    excluded = _kind.exclusions(facts, record)
+    if excluded and gate_kind:
+        raise RecordError(*excluded[0])
+    encoded = element(dataset, PIXEL_DATA)
+    if encoded is None:
+        if facts.pixels.rows is None:
+            raise RecordError("not_an_image", "neither Rows nor Pixel Data")
+        raise RecordError("no_pixels", "Pixel Data (7FE0,0010) is absent or empty")
+    gate.check_pixels(facts.pixels)
+    codes = (code for code, _ in excluded)
+    odd = (*codes, *_kind.oddities(facts), *facts.warnings, *_conflicts(facts, record))
+    return _Parsed(facts, encoded.data, bool(excluded), odd)
+
+
+def _weigh(doubt: tuple[str, str] | None, parsed: _Parsed, record: Record) -> tuple[str, ...]:
+    """Return a doubtful picture's code as a warning where it is no failure, else raise it."""
+    if doubt is None:
+        return ()
+    # Nothing is known about the border of a picture that nobody says is a mammogram.
+    known = doubt[0] != "polarity_suspect" or _kind.says_breast(parsed.facts.kind, record)
+    if known and not parsed.excluded:
+        raise RecordError(*doubt)
+    return (doubt[0],)
+
+
+def _conflicts(facts: Facts, record: Record) -> list[str]:
+    found = []
+    if facts.place.laterality in ("L", "R") and record.laterality not in (
+        None,
+        facts.place.laterality,
+    ):
+        found.append("laterality_conflict")
+    if facts.place.view is not None and record.view not in (None, facts.place.view):
+        found.append("view_conflict")
+    return found
+
+
+def _render(parsed: _Parsed, voi: str) -> _Stored:
+    wanted = parse_voi(voi)
+    facts = parsed.facts
+    decoded = decode_frame(parsed.encoded, facts.pixels, facts.kind.frames or 1)
+    stored = decoded.stored
+    padding, odd, notes = find_padding(stored, facts.grey.padding)
+    counts = count_values(stored, padding) if wanted.mode == "percentile" else None
+    rendering = render(facts.grey, facts.pixels, stored.dtype, wanted, counts)
+    warnings = (*decoded.warnings, *odd, *rendering.warnings)
+    return _Stored(decoded, rendering, padding, warnings, notes)
+
+
+def _acquisition(facts: Facts, stored: _Stored) -> Acquisition:
+    side = facts.place.laterality
+    return Acquisition(
+        photometric=facts.pixels.photometric,
+        bits_stored=facts.pixels.bits_stored,
+        transfer_syntax=facts.pixels.transfer_syntax,
+        voi=stored.rendering.voi,
+        voi_function=stored.rendering.function,
+        window=stored.rendering.window,
+        manufacturer=facts.place.manufacturer,
+        decode="exact",
+        decoder=stored.decoded.decoder,
+        laterality=side if side in ("L", "R") else None,
+        view=facts.place.view,
+        patient_orientation=facts.place.orientation,
+        padding=facts.grey.padding,
+    )
+
+
+def _notes(facts: Facts, stored: _Stored) -> dict[str, Any]:
+    kind, pixels, grey = facts.kind, facts.pixels, facts.grey
+    return {
+        "sop_class": SOP_NAMES.get(kind.sop_class or "", "other"),
+        "image_type": list(kind.image_type),
+        "frames": kind.frames,
+        "view_modifiers": list(kind.modifiers),
+        "implant": kind.implant,
+        "burned_in": kind.burned_in,
+        "bits": f"{pixels.bits_stored} of {pixels.bits_allocated}, high bit {pixels.high_bit}",
+        "signed": pixels.signed,
+        "codestream_precision": stored.decoded.precision,
+        "decoder": stored.decoded.decoder,
+        "padding_values": None if grey.padding is None else list(grey.padding),
+        "voi": stored.rendering.voi,
+        "voi_why": stored.rendering.why,
+        "voi_luts": len(grey.voi_luts),
+        "voi_windows": min(len(grey.centers), len(grey.widths)),
+        "presentation_shape": grey.shape,
+        "laterality_stated": facts.place.laterality,
+        "spacing_source": facts.place.spacing_source,
+        **stored.rendering.notes,
+    }

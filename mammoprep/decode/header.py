@@ -1,0 +1,350 @@
+"""What a DICOM header says, as typed facts: enumerations, numbers or None, never free text."""
+
+from dataclasses import dataclass
+from io import BytesIO
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from mammoprep.core.errors import RecordError
+from mammoprep.core.schema import VIEWS
+from mammoprep.decode import _terms as terms
+from mammoprep.decode._luts import LutItem, read_items
+from mammoprep.decode._values import (
+    PYDICOM_ERRORS,
+    integer,
+    items,
+    number,
+    numbers,
+    quiet,
+    text,
+    texts,
+)
+
+PIXEL_DATA = 0x7FE00010
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What sort of picture the file says it holds.
+
+    Attributes:
+        sop_class: SOP Class UID of the data set, or of the file meta information when that is
+            silent.
+        modality: ``MG``, ``other`` or None.
+        breast: Whether anatomy, view or implant attributes say that this is a breast; None when
+            silent.
+        presentation: Whether Presentation Intent Type is FOR PRESENTATION, None when it is silent.
+        image_type: The known terms of Image Type; others are ``other``.
+        frames: Number of Frames, 1 when absent, None when it is garbage.
+        specimen: Whether the view code says specimen.
+        modifiers: Names of the view modifiers.
+        burned_in: Burned In Annotation, None when the file is silent.
+        implant: Breast Implant Present, None when the file is silent.
+    """
+
+    sop_class: str | None
+    modality: str | None
+    breast: bool | None
+    presentation: bool | None
+    image_type: tuple[str, ...]
+    frames: int | None
+    specimen: bool
+    modifiers: tuple[str, ...]
+    burned_in: bool | None
+    implant: bool | None
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How stored values lie in the pixel data; None where the header has no usable value.
+
+    Attributes:
+        transfer_syntax: UID of the encoding.
+        rows: Height in pixels.
+        columns: Width in pixels.
+        samples: Samples per Pixel.
+        photometric: ``MONOCHROME1``, ``MONOCHROME2``, ``other`` or None.
+        bits_allocated: Bits of a word.
+        bits_stored: Significant bits of a word.
+        high_bit: Place of the most significant bit, from 0.
+        signed: Whether stored values are two's complement.
+        overlay_bits: Bits of a word that embedded overlays claim.
+        word_vr: VR of the pixel data, None in implicit syntaxes.
+    """
+
+    transfer_syntax: str
+    rows: int | None
+    columns: int | None
+    samples: int
+    photometric: str | None
+    bits_allocated: int | None
+    bits_stored: int | None
+    high_bit: int | None
+    signed: bool
+    overlay_bits: int
+    word_vr: str | None
+
+
+@dataclass(frozen=True)
+class Grey:
+    """How stored values become grey (PS3.3 C.8.11.3, C.11.1, C.11.2).
+
+    Attributes:
+        slope: Rescale Slope, or None.
+        intercept: Rescale Intercept, or None.
+        modality_lut: First item of the Modality LUT Sequence that has data, or None.
+        voi_luts: Items of the VOI LUT Sequence; an item without descriptor or data is None.
+        centers: Window Centers; a value that is no number is None.
+        widths: Window Widths; a value that is no number is None.
+        function: ``LINEAR``, ``LINEAR_EXACT``, ``SIGMOID``, or None for anything else.
+        shape: ``IDENTITY``, ``INVERSE`` or None.
+        padding: Lowest and highest stored padding value, or None.
+    """
+
+    slope: float | None
+    intercept: float | None
+    modality_lut: LutItem | None
+    voi_luts: tuple[LutItem | None, ...]
+    centers: tuple[float | None, ...]
+    widths: tuple[float | None, ...]
+    function: str | None
+    shape: str | None
+    padding: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which breast from where, how large, on which machine.
+
+    Attributes:
+        laterality: ``L``, ``R``, ``B`` or None.
+        view: One of ``core.schema.VIEWS`` or None.
+        orientation: First value of Patient Orientation, reduced to ``A``, ``P`` or None.
+        spacing_mm: (row, column) distance of stored pixel centres, or None.
+        spacing_source: Which attribute gave the spacing, or None.
+        manufacturer: One of a fixed list, ``other``, or None.
+    """
+
+    laterality: str | None
+    view: str | None
+    orientation: str | None
+    spacing_mm: tuple[float, float] | None
+    spacing_source: str | None
+    manufacturer: str | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything the decoder takes from a header, and the codes of what was odd in it."""
+
+    kind: Kind
+    pixels: PixelFormat
+    grey: Grey
+    place: Place
+    warnings: tuple[str, ...]
+
+
+def parse(data: bytes) -> Dataset:
+    """Parse a DICOM file whose size and compression have been bounded.
+
+    Raises:
+        RecordError: ``unreadable``, with the name of the parser's exception and nothing else of it.
+    """
+    try:
+        with quiet():
+            return dcmread(BytesIO(data))
+    except RecursionError:
+        raise RecordError("header_bounds", "sequences are nested too deeply to parse") from None
+    except PYDICOM_ERRORS as error:
+        raise RecordError("unreadable", f"{type(error).__name__} while parsing") from None
+
+
+def read_facts(dataset: Dataset, transfer_syntax: str, meta_sop_class: str | None) -> Facts:
+    """Return the typed facts of a data set.
+
+    Args:
+        dataset: What ``parse`` returned.
+        transfer_syntax: From the file meta information.
+        meta_sop_class: Media Storage SOP Class UID, used when the data set has no SOP Class UID.
+    """
+    pixels = _pixels(dataset, transfer_syntax)
+    grey, grey_odd = _grey(dataset, signed=pixels.signed)
+    place, place_odd = _place(dataset)
+    kind = _kind(dataset, meta_sop_class)
+    bare = () if text(dataset, 0x00080016) else ("sop_class_missing",)
+    odd = (*bare, *grey_odd, *place_odd)
+    return Facts(kind, pixels, grey, place, tuple(dict.fromkeys(odd)))
+
+
+def _yes_no(dataset: Dataset, tag: int) -> bool | None:
+    return {"YES": True, "NO": False}.get(text(dataset, tag) or "")
+
+
+def _code(item: Dataset) -> str | None:
+    if text(item, 0x00080102) not in terms.SNOMED_SCHEMES:
+        return None
+    return text(item, 0x00080100)
+
+
+def _kind(dataset: Dataset, meta_sop_class: str | None) -> Kind:
+    modality = text(dataset, 0x00080060)
+    intent = text(dataset, 0x00080068)
+    views = items(dataset, 0x00540220)
+    codes = [_code(modifier) for view in views for modifier in items(view, 0x00540222)]
+    frames = integer(dataset, 0x00280008) if 0x00280008 in dataset else 1
+    if 0x00280008 in dataset and frames is None and not texts(dataset, 0x00280008):
+        frames = 1  # present but empty counts as absent
+    return Kind(
+        sop_class=text(dataset, 0x00080016) or meta_sop_class,
+        modality=None if modality is None else "MG" if modality == "MG" else "other",
+        breast=_breast(dataset),
+        presentation=None if intent is None else intent == "FOR PRESENTATION",
+        image_type=tuple(
+            t if t in terms.KNOWN_IMAGE_TYPES else "other" for t in texts(dataset, 0x00080008)
+        ),
+        frames=frames,
+        specimen=any(terms.VIEW_CODES.get(_code(v) or "") == "specimen" for v in views),
+        modifiers=tuple(terms.MODIFIER_CODES[c] for c in codes if c in terms.MODIFIER_CODES),
+        burned_in=_yes_no(dataset, 0x00280301),
+        implant=_yes_no(dataset, 0x00281300),
+    )
+
+
+def _breast(dataset: Dataset) -> bool | None:
+    body_part = text(dataset, 0x00180015)
+    regions = [_code(item) for item in items(dataset, 0x00082218)]
+    views = [_code(item) for item in items(dataset, 0x00540220)]
+    if body_part == "BREAST" or any(region in terms.BREAST_CODES for region in regions):
+        return True
+    if any(view in terms.VIEW_CODES for view in views) or _yes_no(dataset, 0x00281300) is not None:
+        return True
+    return None if body_part is None and not any(regions) else False
+
+
+def _overlay_bits(dataset: Dataset) -> int:
+    places = (integer(dataset, (group << 16) | 0x0102) for group in range(0x6000, 0x6020, 2))
+    return sum({1 << place for place in places if place is not None and 0 < place < 16})
+
+
+def _pixels(dataset: Dataset, transfer_syntax: str) -> PixelFormat:
+    photometric = text(dataset, 0x00280004)
+    known = ("MONOCHROME1", "MONOCHROME2", None)
+    bits_stored = integer(dataset, 0x00280101)
+    high_bit = integer(dataset, 0x00280102)
+    if high_bit is None and bits_stored is not None:
+        high_bit = bits_stored - 1
+    samples = integer(dataset, 0x00280002)
+    data = dataset.get_item(PIXEL_DATA, keep_deferred=True)
+    return PixelFormat(
+        transfer_syntax=transfer_syntax,
+        rows=integer(dataset, 0x00280010),
+        columns=integer(dataset, 0x00280011),
+        samples=1 if samples is None else samples,
+        photometric=photometric if photometric in known else "other",
+        bits_allocated=integer(dataset, 0x00280100),
+        bits_stored=bits_stored,
+        high_bit=high_bit,
+        signed=integer(dataset, 0x00280103) == 1,
+        overlay_bits=_overlay_bits(dataset),
+        word_vr=None if data is None else data.VR,
+    )
+
+
+def _padding(dataset: Dataset, *, signed: bool) -> tuple[int, int] | None:
+    value = integer(dataset, 0x00280120, signed=signed)
+    if value is None:
+        return None
+    limit = integer(dataset, 0x00280121, signed=signed)
+    limit = value if limit is None else limit
+    return min(value, limit), max(value, limit)
+
+
+def _grey(dataset: Dataset, *, signed: bool) -> tuple[Grey, tuple[str, ...]]:
+    functions = {
+        "": "LINEAR",
+        "LINEAR": "LINEAR",
+        "LINEAR_EXACT": "LINEAR_EXACT",
+        "SIGMOID": "SIGMOID",
+    }
+    shape = text(dataset, 0x20500020)
+    modality_luts, modality_odd = read_items(items(dataset, 0x00283000))
+    voi_luts, voi_odd = read_items(items(dataset, 0x00283010))
+    centers, widths = numbers(dataset, 0x00281050), numbers(dataset, 0x00281051)
+    grey = Grey(
+        slope=number(dataset, 0x00281053),
+        intercept=number(dataset, 0x00281052),
+        modality_lut=next((lut for lut in modality_luts if lut is not None), None),
+        voi_luts=voi_luts,
+        centers=centers,
+        widths=widths,
+        function=functions.get(text(dataset, 0x00281056) or ""),
+        shape=shape if shape in ("IDENTITY", "INVERSE") else None,
+        padding=_padding(dataset, signed=signed),
+    )
+    uneven = ("window_count_mismatch",) if len(centers) != len(widths) else ()
+    return grey, (*modality_odd, *voi_odd, *uneven)
+
+
+def _laterality(dataset: Dataset) -> tuple[str | None, tuple[str, ...]]:
+    groups = (*items(dataset, 0x52009229)[:1], *items(dataset, 0x52009230)[:1])
+    frames = [text(item, 0x00209072) for group in groups for item in items(group, 0x00209071)]
+    stated = [text(dataset, 0x00200062), *frames, text(dataset, 0x00200060)]
+    sides = [side for side in stated if side in ("L", "R", "B")]
+    conflict = ("laterality_conflict",) if len(set(sides)) > 1 else ()
+    return next(iter(sides), None), conflict
+
+
+def _view(dataset: Dataset) -> tuple[str | None, tuple[str, ...]]:
+    codes = [terms.VIEW_CODES.get(_code(item) or "") for item in items(dataset, 0x00540220)[:1]]
+    coded = next((view for view in codes if view in VIEWS), None)
+    position = text(dataset, 0x00185101)
+    position = position if position in VIEWS else None
+    conflict = ("view_conflict",) if coded and position and coded != position else ()
+    return coded or position, conflict
+
+
+def _spacing(
+    dataset: Dataset,
+) -> tuple[tuple[float, float] | None, str | None, tuple[str, ...]]:
+    magnification = number(dataset, 0x00181114)
+    factor = magnification if magnification and 0.1 <= magnification <= 20 else 1.0
+    sources = (
+        ("imager_pixel_spacing", 0x00181164, factor),
+        ("pixel_spacing", 0x00280030, 1.0),
+        ("nominal_scanned_pixel_spacing", 0x00182010, 1.0),
+    )
+    odd: tuple[str, ...] = ()
+    for name, tag, divisor in sources:
+        values = numbers(dataset, tag)
+        if not values:
+            continue
+        sizes = [v for v in values if v is not None and 1e-3 <= v <= 10.0]
+        if len(values) == len(sizes) == 2:
+            return (sizes[0] / divisor, sizes[1] / divisor), name, odd
+        odd = ("spacing_invalid",)
+    return None, None, odd
+
+
+def _manufacturer(dataset: Dataset) -> str | None:
+    stated = text(dataset, 0x00080070)
+    if stated is None:
+        return None
+    found = (name for start, name in terms.MANUFACTURERS if f"{stated} ".startswith(start))
+    return next(found, "other")
+
+
+def _place(dataset: Dataset) -> tuple[Place, tuple[str, ...]]:
+    laterality, laterality_odd = _laterality(dataset)
+    view, view_odd = _view(dataset)
+    spacing, source, spacing_odd = _spacing(dataset)
+    orientation = (text(dataset, 0x00200020) or "")[:1]
+    place = Place(
+        laterality=laterality,
+        view=view,
+        orientation=orientation if orientation in ("A", "P") else None,
+        spacing_mm=spacing,
+        spacing_source=source,
+        manufacturer=_manufacturer(dataset),
+    )
+    return place, (*laterality_odd, *view_odd, *spacing_odd)

@@ -1,0 +1,1 @@
+"""Numbers and thumbnails in, one self-contained HTML file out."""

@@ -1,0 +1,1 @@
+"""One file a step: ``apply(image, *, parameters) -> MammoImage``, pure, geometry beside pixels."""

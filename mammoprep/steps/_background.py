@@ -1,0 +1,131 @@
+"""What is not tissue: the level, the slope and the noise of an image's own background."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Grey = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+
+BINS = 256
+MODE_SHARE = 0.03
+NOISE_FACTOR = 4.0
+CONTRAST_SHARE = 0.04
+LEAST_RISE = 1.0 / 1024
+MAD_TO_SIGMA = 1.4826
+SURFACE_SIGMA = 1 / 12
+SURFACE_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Background:
+    """The background of one reduced image.
+
+    Attributes:
+        level: Grey level most of it has, presentation value.
+        noise: Standard deviation around the fitted surface.
+        rise: A pixel this much brighter than the surface is not background.
+        surface: Fitted background, float32 (rows, columns).
+    """
+
+    level: float
+    noise: float
+    rise: float
+    surface: Grey
+
+
+def content_box(grey: Grey, valid: Flags) -> tuple[int, int, int, int]:
+    """Return the box (x0, y0, x1, y1) left when rows and columns at the lowest level are cut off.
+
+    A scanned film lies on a black frame of its own; an image without one keeps its whole grid.
+
+    Args:
+        grey: Presentation values (rows, columns).
+        valid: Measured pixels.
+    """
+    lit = valid & (grey > grey.min() + 1.0 / 512)
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    if rows.size == 0:
+        return 0, 0, grey.shape[1], grey.shape[0]
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def modes(grey: Grey) -> list[float]:
+    """Return the grey levels around which pixels gather, darkest first.
+
+    The scale is the square root of the grey level, so that dark levels are told apart. A level
+    counts when at least 3 % of the pixels are that dark or darker.
+
+    Args:
+        grey: Presentation values, any shape, not empty.
+    """
+    roots = np.sqrt(np.clip(grey, 0, 1))
+    counts = np.bincount((roots * (BINS - 1) + 0.5).astype(np.int64).ravel(), minlength=BINS)
+    smooth = cv2.GaussianBlur(counts.astype(np.float64)[None], (0, 0), 2.0)[0]
+    ahead = np.append(smooth[1:], 0)
+    behind = np.insert(smooth[:-1], 0, 0)
+    peaks = np.flatnonzero((smooth > ahead) & (smooth >= behind))
+    below = np.cumsum(counts)[np.minimum(peaks + 4, BINS - 1)]
+    found = [float((p / (BINS - 1)) ** 2) for p in peaks[below >= MODE_SHARE * grey.size]]
+    return found or [float(grey.min())]
+
+
+def _blur(values: Grey, sigma: float) -> Grey:
+    step = max(1, int(sigma // 4))
+    size = (-(-values.shape[1] // step), -(-values.shape[0] // step))
+    small = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
+    soft = cv2.GaussianBlur(small, (0, 0), sigma / step, borderType=cv2.BORDER_REFLECT)
+    large = cv2.resize(soft, values.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large, dtype=np.float32)
+
+
+def _fit(grey: Grey, samples: Flags, level: float) -> Grey:
+    """Return a smooth surface through the samples; ``level`` where there are none near."""
+    sigma = SURFACE_SIGMA * max(grey.shape)
+    weight = samples.astype(np.float32)
+    mass = _blur(weight, sigma)
+    return np.asarray(
+        (_blur((grey - level) * weight, sigma) / (mass + 1e-3)) + level, dtype=np.float32
+    )
+
+
+def _spread(values: NDArray[Any]) -> float:
+    return MAD_TO_SIGMA * float(np.median(np.abs(values))) if values.size else 0.0
+
+
+def contrast(grey: Grey, level: float) -> float:
+    """Return how far tissue lies above ``level``: the median of what is clearly brighter.
+
+    Args:
+        grey: Presentation values, any shape.
+        level: The background's level.
+    """
+    above = grey[grey > level + 1.0 / 255]
+    if above.size == 0:
+        return 0.0
+    split = above.mean()  # the background's own noise lies below the mean of what is above it
+    return float(np.median(above[above >= split])) - level
+
+
+def estimate(grey: Grey, valid: Flags, level: float) -> Background:
+    """Return the background around grey level ``level``, with its surface and its noise.
+
+    Args:
+        grey: Presentation values (rows, columns), lightly smoothed.
+        valid: Pixels to look at; padding among them is black background.
+        level: One of ``modes``.
+    """
+    least = CONTRAST_SHARE * contrast(grey[valid], level)
+    darker = grey[valid & (grey <= level)]
+    noise = _spread(darker - level)
+    surface = np.full_like(grey, level)
+    for _ in range(SURFACE_ROUNDS):
+        samples = valid & (np.abs(grey - surface) <= max(3 * noise, least))
+        if not samples.any():
+            break
+        surface = _fit(grey, samples, level)
+        noise = _spread((grey - surface)[samples])
+    return Background(level, noise, max(NOISE_FACTOR * noise, least, LEAST_RISE), surface)

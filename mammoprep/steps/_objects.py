@@ -1,0 +1,152 @@
+"""What rises above the background and is no tissue: film frames, lines, labels."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Flags = NDArray[np.bool_]
+Grey = NDArray[np.float32]
+
+OPENING = 0.012
+REGROWTH = 4
+GLOW_DEPTH = 0.15
+GLOW_QUANTILE = 0.1
+BAND_DEPTH = 0.06
+BAND_COVER = 0.6
+BAND_LENGTH = 0.25
+BAND_UNEVEN = 0.3
+
+
+def disc(radius: int) -> NDArray[np.uint8]:
+    """Return a flat disc of ``2 * radius + 1`` pixels across, for morphology."""
+    side = 2 * radius + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), dtype=np.uint8)
+
+
+def dilated(mask: Flags, radius: int) -> Flags:
+    """Return the mask widened by ``radius`` pixels."""
+    return np.asarray(cv2.dilate(mask.view(np.uint8), disc(radius)) > 0)
+
+
+def _band_rows(mask: Flags) -> NDArray[np.int64]:
+    """Return how deep a frame reaches from the first row at each column, 0 where there is none.
+
+    A frame is a run of even depth that starts at the image's edge and goes on beside everything
+    that is deeper; tissue at an edge tapers.
+    """
+    depth = max(2, round(BAND_DEPTH * mask.shape[0]))
+    run = np.where(mask[: depth + 1].all(axis=0), depth + 1, np.argmin(mask[: depth + 1], axis=0))
+    thin = (run > 0) & (run <= depth)
+    beside = int((run <= depth).sum())
+    if thin.sum() < max(BAND_COVER * beside, BAND_LENGTH * mask.shape[1], 1):
+        return np.zeros_like(run)
+    middle = float(np.median(run[thin]))
+    uneven = float(np.median(np.abs(run[thin] - middle)))
+    return np.where(thin, run, 0) if uneven <= max(1.0, BAND_UNEVEN * middle) else run * 0
+
+
+def without_frames(mask: Flags) -> Flags:
+    """Return the mask without bright frames along the edges of the image.
+
+    Args:
+        mask: bool (rows, columns), everything that rises above the background.
+    """
+    out = mask.copy()
+    for turns in range(4):
+        view, source = np.rot90(out, turns), np.rot90(mask, turns)
+        band = _band_rows(source)
+        view[np.arange(mask.shape[turns % 2])[:, None] < band] = False
+    return out
+
+
+def _edge_profile(rest: Grey, rise: float) -> tuple[NDArray[np.float32], int]:
+    """Return the brightness that the first rows share, and how many rows it reaches into.
+
+    Empty (0 rows) unless a tenth of every row there is background once the profile has ended.
+    """
+    depth = max(2, round(GLOW_DEPTH * rest.shape[0]))
+    level = np.quantile(rest[:depth], GLOW_QUANTILE, axis=1).astype(np.float32)
+    level = np.minimum.accumulate(level)
+    if level[-1] > rise / 2:
+        return level[:0], 0
+    reach = int(np.count_nonzero(level > rise / 2))
+    return level[:reach], reach
+
+
+def without_glow(rest: Grey, rise: float) -> Flags:
+    """Return what rises above the background and above the glow or frame along whole edges.
+
+    Scanned film brightens towards its own edge, and a frame is as bright all along; both have one
+    profile along an edge. Tissue that goes on inside of the profile keeps its part of the edge.
+
+    Args:
+        rest: Grey values above the background's surface, float32 (rows, columns).
+        rise: What is more than background.
+    """
+    mask = rest > rise
+    for turns in range(4):
+        turned, out = np.rot90(rest, turns), np.rot90(mask, turns)
+        level, reach = _edge_profile(turned, rise)
+        if reach:
+            strip = turned[:reach]
+            kept = (strip - level[:, None] > rise) | out[reach]
+            out[:reach] &= kept
+    return mask
+
+
+def without_threads(mask: Flags) -> Flags:
+    """Return the mask without what is thin: scratches, paddle lines, text, joints to labels.
+
+    Outside the image counts as empty, so that a strip along an edge is thin too.
+
+    Args:
+        mask: bool (rows, columns).
+    """
+    radius = opening_radius(mask.shape)
+    eroded = cv2.erode(
+        mask.view(np.uint8), disc(radius), borderType=cv2.BORDER_CONSTANT, borderValue=0
+    )
+    return np.asarray(cv2.dilate(eroded, disc(radius)) > 0)
+
+
+def opening_radius(shape: tuple[int, ...]) -> int:
+    """Return half the width, in pixels, of what counts as thin in an image of this shape."""
+    return max(2, round(OPENING * max(shape[:2])))
+
+
+def largest(mask: Flags) -> tuple[Flags, float]:
+    """Return the largest connected part and the area of the second as a share of it.
+
+    Args:
+        mask: bool (rows, columns), not empty.
+    """
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    order = np.argsort(-areas, kind="stable")
+    second = float(areas[order[1]] / areas[order[0]]) if areas.size > 1 else 0.0
+    return np.asarray(labels == order[0] + 1), second
+
+
+def regrown(core: Flags, mask: Flags) -> Flags:
+    """Return the core with the thin parts of ``mask`` that hang on it: nipple, skin fold.
+
+    Args:
+        core: bool (rows, columns), a part of ``mask`` after ``without_threads``.
+        mask: bool (rows, columns).
+    """
+    step = 3
+    for _ in range(-(-REGROWTH * opening_radius(mask.shape) // step)):
+        core = dilated(core, step) & mask
+    return core
+
+
+def filled(mask: Flags) -> Flags:
+    """Return the mask with its enclosed holes filled.
+
+    Args:
+        mask: bool (rows, columns).
+    """
+    contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    out = np.zeros(mask.shape, np.uint8)
+    cv2.drawContours(out, contours, -1, 1, cv2.FILLED)
+    return out > 0

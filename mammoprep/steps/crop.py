@@ -1,0 +1,88 @@
+"""Cut the image to the breast, a little wider than its mask, free of burned-in labels."""
+
+from dataclasses import replace
+from math import ceil, floor
+
+import numpy as np
+
+from mammoprep.core.errors import ConfigError
+from mammoprep.image import MammoImage
+
+REGIONS = ("breast", "none")
+PixelBox = tuple[int, int, int, int]
+
+
+def breast_box(image: MammoImage, margin: float) -> PixelBox:
+    """Return the box (x0, y0, x1, y1) of the breast mask, widened and kept inside the frame.
+
+    Args:
+        image: With a breast mask; without one, or with an empty one, the box is the whole frame.
+        margin: How much to add on each side, as a share of the box's side.
+    """
+    rows, columns = image.geometry.size
+    if image.breast is None or not image.breast.any():
+        return 0, 0, columns, rows
+    down = np.flatnonzero(image.breast.any(axis=1))
+    across = np.flatnonzero(image.breast.any(axis=0))
+    x0, y0, x1, y1 = int(across[0]), int(down[0]), int(across[-1]) + 1, int(down[-1]) + 1
+    wide, high = ceil(margin * (x1 - x0)), ceil(margin * (y1 - y0))
+    return max(x0 - wide, 0), max(y0 - high, 0), min(x1 + wide, columns), min(y1 + high, rows)
+
+
+def without_labels(image: MammoImage) -> MammoImage:
+    """Return the image with its labels set to 0 where they are not breast.
+
+    The boxes are those that ``find_breast`` noted under ``labels``. A pixel of the breast mask is
+    never touched. Warning ``label_removed`` when a label was there.
+
+    Args:
+        image: Any image; without noted labels or without a breast mask it is returned as it is.
+    """
+    rows, columns = image.geometry.size
+    if image.breast is None:
+        return image
+    pixels = None
+    for box in image.notes.get("labels", ()):
+        x0, y0, x1, y1 = image.geometry.box_from_stored(box)
+        down = slice(max(floor(y0), 0), max(min(ceil(y1), rows), 0))
+        across = slice(max(floor(x0), 0), max(min(ceil(x1), columns), 0))
+        blank = ~image.breast[down, across]
+        if not blank.any():
+            continue
+        pixels = image.pixels.copy() if pixels is None else pixels
+        pixels[down, across][blank] = 0
+    return image if pixels is None else replace(image, pixels=pixels).warn("label_removed")
+
+
+def apply(image: MammoImage, *, region: str = "breast", margin: float = 0.02) -> MammoImage:
+    """Return the part of the image around its breast; all arrays and the geometry as one.
+
+    Pixels outside the breast keep their values, but for burned-in labels inside the box, which
+    become 0 (``label_removed``): their text would tell the side, the view or the hospital.
+
+    Args:
+        image: Best after ``find_breast``; without a breast mask the whole frame is kept.
+        region: ``breast``, or ``none`` to keep the frame and everything in it.
+        margin: Added on each side, as a share of the box's width and height, at least 0.
+
+    Raises:
+        ConfigError: ``region`` is unknown or ``margin`` is negative.
+    """
+    if region not in REGIONS:
+        raise ConfigError(f"crop is one of {', '.join(REGIONS)}, got {region!r}.")
+    if margin < 0:
+        raise ConfigError(f"margin is at least 0, got {margin!r}.")
+    if region == "none":
+        return image
+    x0, y0, x1, y1 = breast_box(image, margin)
+    down, across = slice(y0, y1), slice(x0, x1)
+    padding, breast, mask = image.padding, image.breast, image.mask
+    cut = replace(
+        image,
+        pixels=image.pixels[down, across],
+        geometry=image.geometry.cropped((x0, y0, x1, y1)),
+        padding=None if padding is None else padding[down, across],
+        breast=None if breast is None else breast[down, across],
+        mask=None if mask is None else mask[down, across],
+    )
+    return without_labels(cut)
