@@ -1,3 +1,25 @@
-"""mammoprep: mammograms from DICOM to verified WebDataset shards."""
+"""mammoprep: mammograms from DICOM to verified WebDataset shards.
+
+The public functions, imported on first use so that listing plug-ins loads nothing heavy:
+
+* ``prepare(path, size=(728, 1456))`` - one DICOM file as a build would make it
+* ``build(config)`` - a whole dataset
+"""
+
+from typing import Any
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "build", "prepare"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public function on first use."""
+    if name == "prepare":
+        from mammoprep.preparation import prepare
+
+        return prepare
+    if name == "build":
+        from mammoprep.builder import build
+
+        return build
+    raise AttributeError(f"module 'mammoprep' has no attribute {name!r}")

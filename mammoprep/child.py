@@ -78,7 +78,7 @@ class _Server:
     def __init__(self, settings: dict[str, Any]) -> None:
         import cv2
 
-        from mammoprep import prepare
+        from mammoprep import preparation
         from mammoprep.config import Settings
         from mammoprep.core.tree import open_locator
 
@@ -86,7 +86,7 @@ class _Server:
         self.settings = Settings.from_json(settings["settings"])
         self.label_names: list[str] = settings["label_names"]
         self.tree = open_locator(settings["locator"])
-        self.steps = prepare.steps(self.settings)
+        self.steps = preparation.steps(self.settings)
 
     def answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
         """Build one record, or say why not; the one place that catches everything."""
@@ -106,7 +106,7 @@ class _Server:
     def _build(
         self, request: dict[str, Any], progress: dict[str, str]
     ) -> tuple[dict[str, Any], list[bytes]]:
-        from mammoprep import pipeline, prepare
+        from mammoprep import pipeline, preparation
         from mammoprep.core.schema import Record
         from mammoprep.decode import dicom
         from mammoprep.writers.sample import assemble
@@ -117,7 +117,7 @@ class _Server:
         if len(data) != request["size"]:
             raise RecordError("input_changed", f"{request['size']} bytes planned, {len(data)} read")
         progress["stage"] = "decode"
-        image = prepare.compare_with_table(dicom.read_image(data, record, voi=self.settings.window))
+        image = preparation.compare_with_table(dicom.read_image(data, record, voi=self.settings.window))
         del data
         progress["stage"] = "steps"
         image = pipeline.run(self.steps, image)

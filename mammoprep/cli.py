@@ -124,8 +124,7 @@ def build(
 ) -> None:
     """Build a dataset's images into WebDataset shards; run again to resume or repair."""
     given = dict(locals())
-    from mammoprep import build as builder
-    from mammoprep import console, options
+    from mammoprep import builder, console, options
 
     config_of_build = options.build_config(given)
     screen = Console(stderr=True)
@@ -250,7 +249,9 @@ def report(directory: Out) -> None:
 
 
 def _later(name: str, what: str) -> None:
-    @app.command(name, help=f"{what} Not built yet.", hidden=True)
+    anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+    @app.command(name, help=f"{what} Not built yet.", hidden=True, context_settings=anything)
     def command() -> None:
         raise ConfigError(f"mammoprep {name} is not built yet in this version: {what}")
 

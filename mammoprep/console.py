@@ -15,7 +15,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from mammoprep.build import Result, Watcher
+from mammoprep.builder import Result, Watcher
 from mammoprep.core.codes import CODES, UNKNOWN
 
 QUIET_SECONDS = 30.0
@@ -34,7 +34,7 @@ class ConsoleWatcher(Watcher):
 
     def warn(self, message: str) -> None:
         """Print one warning."""
-        self._console.print(f"warning: {escape(message)}", style="yellow", highlight=False)
+        self._console.print(f"warning: {escape(message)}", style="yellow", soft_wrap=True, highlight=False)
 
     def start(self, total: int, kept: int) -> None:
         """Say what will be done and start the bar."""
@@ -98,14 +98,15 @@ def show_result(console: Console, result: Result) -> None:
     console.print(
         f"{counts['inputs']:,} inputs = {counts['built']:,} built + {failed:,} failed "
         f"+ {excluded:,} excluded; {result.local['images_per_second']:.1f} images/s "
-        f"in {result.local['seconds']:.0f} s"
+        f"in {result.local['seconds']:.0f} s",
+        soft_wrap=True,
     )
     for code, number in counts["failed"].items():
         meaning = CODES.get(code, UNKNOWN)[0]
-        console.print(f"  failed    {number:>7,}  {code}  {escape(meaning)}", highlight=False)
+        console.print(f"  failed    {number:>7,}  {code}  {escape(meaning)}", soft_wrap=True, highlight=False)
     for code, number in counts["excluded"].items():
         meaning = CODES.get(code, UNKNOWN)[0]
-        console.print(f"  excluded  {number:>7,}  {code}  {escape(meaning)}", highlight=False)
+        console.print(f"  excluded  {number:>7,}  {code}  {escape(meaning)}", soft_wrap=True, highlight=False)
     if failed:
-        console.print(f"Each failed input: {result.out / 'failures.jsonl'}", highlight=False)
-    console.print(f"Look at: {result.out / 'report.html'}", highlight=False)
+        console.print(f"Each failed input: {result.out / 'failures.jsonl'}", soft_wrap=True, highlight=False)
+    console.print(f"Look at: {result.out / 'report.html'}", soft_wrap=True, highlight=False)

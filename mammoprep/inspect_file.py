@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mammoprep import pipeline, prepare
+from mammoprep import pipeline, preparation
 from mammoprep.config import Settings
 from mammoprep.core.tree import Folder
 from mammoprep.decode import dicom
@@ -46,7 +46,7 @@ def inspect(
     """
     settings = Settings(size=size or (728, 1456), window=window, bits=bits)
     data = Folder(path.parent).read(path.name)
-    record = prepare.record_of(path)
+    record = preparation.record_of(path)
     image = dicom.read_image(data, record, voi=window, gate_kind=False)
     steps = pipeline.recipe(size=size, fit=settings.fit, bits=bits, crop="breast", orient="left")
     finished = pipeline.run(steps, image)

@@ -75,6 +75,7 @@ class Child:
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._overdue = False
+        self._ready = False
 
     def ask(self, request: dict[str, Any]) -> Answer:
         """Return the child's answer; a record that kills two children in a row is a failure.
@@ -90,6 +91,8 @@ class Child:
                 if self._stop.is_set():
                     raise ResourceError("Interrupted.") from None
                 failure = {"code": death.code, "detail": f"{death.detail}, {attempt} attempts"}
+        if not self._ready:  # the last one died before it had even seen the record
+            raise RuntimeError(f"the child process does not start: {self._command}")
         return Answer({"input_sha256": None, "failure": failure, "members": []}, ())
 
     def _ask_once(self, request: dict[str, Any]) -> Answer:
@@ -122,15 +125,13 @@ class Child:
             env={**environment, **ONE_THREAD, "PYTHONHASHSEED": "0"},
             start_new_session=True,  # Ctrl-C goes to the parent, which ends the children in order
         )
-        self._process = process
+        self._process, self._ready = process, False
         try:
             _send(process, self._hello)
             self._receive(process, HEADER.size)
-        except (BrokenPipeError, ChildDiedError):
-            self.kill()
-            if self._stop.is_set():
-                raise ResourceError("Interrupted.") from None
-            raise RuntimeError(f"the child process does not start: {self._command}") from None
+        except BrokenPipeError:
+            raise self._death(process) from None
+        self._ready = True
         return process
 
     def _receive(self, process: subprocess.Popen[bytes], size: int) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mammoprep.build import Result, build
+from mammoprep.builder import Result, build
 from mammoprep.config import BuildConfig, Limits, Settings
 from mammoprep.phantom import rsna as rsna_phantom
 
@@ -64,9 +64,7 @@ def config(raw: Path, out: Path, **changes: object) -> BuildConfig:
     for name, value in changes.items():
         target = places if name in BuildConfig.__dataclass_fields__ else settings
         target[name] = value
-    return BuildConfig(
-        source="rsna", settings=Settings(**settings), input=raw, out=out, **places
-    )  # type: ignore[arg-type]
+    return BuildConfig(source="rsna", settings=Settings(**settings), input=raw, out=out, **places)  # type: ignore[arg-type]
 
 
 def run_build(raw: Path, out: Path, **changes: object) -> Result:

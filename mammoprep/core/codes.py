@@ -39,6 +39,10 @@ CODES: dict[str, tuple[str, str]] = {
         "The file exists, but the system could not read it to its end.",
         "Check permissions and the disk, then build again with `--retry-failed`.",
     ),
+    "unsafe_path": (
+        "The table names a file outside the input folder; it was not opened.",
+        "Check where the table comes from, and correct the path.",
+    ),
     "input_changed": (
         "The file changed between planning and reading.",
         "Let the copy or download finish, then build again.",
@@ -103,6 +107,10 @@ CODES: dict[str, tuple[str, str]] = {
     "unsupported_syntax": (
         "No installed decoder reads this transfer syntax.",
         "Run `mammoprep doctor` to see which decoders are installed.",
+    ),
+    "header_missing": (
+        "The header lacks what is needed to read the pixels, such as rows, columns or bits.",
+        "Export the file again; the detail names what is missing.",
     ),
     "header_bounds": (
         "Rows, columns, frames or nesting are beyond what a mammogram has; nothing was decoded.",
@@ -210,6 +218,83 @@ CODES: dict[str, tuple[str, str]] = {
     "view_conflict": (
         "Header and table disagree about the view.",
         "Check before comparing results by view.",
+    ),
+    "sop_class_missing": (
+        "The header does not say what kind of object the file is; a mammogram was assumed.",
+        "Nothing, if the dataset had its headers stripped; else look at some.",
+    ),
+    "intent_conflict": (
+        "The header says both For Presentation and For Processing; the SOP class was believed.",
+        "Look at some; detector values look flat and much too dark or bright.",
+    ),
+    "computed_radiography": (
+        "The image comes from a storage-plate device, whose files follow other rules.",
+        "Compare its brightness with the other machines below.",
+    ),
+    "secondary_capture": (
+        "The image is a scan or a screenshot; its header says little about its grey values.",
+        "Nothing for scanned film; else look at some.",
+    ),
+    "presentation_conflict": (
+        "Two header fields disagree whether black and white are exchanged; the first one,"
+        " Photometric Interpretation, was believed.",
+        "Look at some: the background must be black.",
+    ),
+    "signed_pixels": (
+        "Pixels are signed, which mammograms never are; the sign was honoured.",
+        "Look at some; the brightness must be plausible.",
+    ),
+    "modality_lut": (
+        "The file has a Modality LUT, which mammograms must not have; it was applied.",
+        "Compare its brightness with the other machines below.",
+    ),
+    "modality_not_identity": (
+        "The file has a rescale slope or intercept, which mammograms must not have; both applied.",
+        "Compare its brightness with the other machines below.",
+    ),
+    "modality_conflict": (
+        "The file has both a Modality LUT and a rescale slope; the LUT was applied.",
+        "Compare its brightness with the other machines below.",
+    ),
+    "rescale_invalid": (
+        "The rescale slope is 0 and was not applied.",
+        "Nothing, unless the brightness looks wrong.",
+    ),
+    "window_invalid": (
+        "A window has an impossible width; the next valid one or the full range was used.",
+        "Compare its brightness with the other machines below.",
+    ),
+    "window_count_mismatch": (
+        "There are more window centres than widths or fewer; only whole pairs were used.",
+        "Nothing.",
+    ),
+    "lut_invalid": (
+        "A VOI LUT is empty or holds only zeros and was passed over.",
+        "Nothing, unless the brightness looks wrong.",
+    ),
+    "lut_short": (
+        "A LUT has fewer entries than it states; beyond them its last entry was used.",
+        "Look at the brightest parts of some.",
+    ),
+    "precision_below_stored": (
+        "The compressed picture has fewer bits than the header says.",
+        "Nothing, unless the image looks too dark.",
+    ),
+    "lossy_clipped": (
+        "Lossy compression pushed some values above the range; they were cut to it.",
+        "Nothing.",
+    ),
+    "padding_inside": (
+        "Pixels inside the picture have the padding value; they were kept as picture.",
+        "Nothing; only padding that touches the border is removed.",
+    ),
+    "padding_excessive": (
+        "Nearly the whole picture is marked as padding.",
+        "Look at it; the header's padding value may be wrong.",
+    ),
+    "spacing_invalid": (
+        "The pixel spacing is malformed or implausible and was ignored.",
+        "Do not measure in millimetres on these images.",
     ),
     "lut_depth_understated": (
         "The VOI LUT holds larger values than its stated depth; the larger depth was used.",

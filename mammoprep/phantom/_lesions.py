@@ -114,7 +114,7 @@ def _specks(rng: np.random.Generator, finding: Finding, centre: tuple[float, flo
     spread[:, 1] *= rng.uniform(0.4, 0.9)
     turn = rng.uniform(0, np.pi)
     rotate = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    size = rng.uniform(0.14, 0.36, count) if malignant else rng.uniform(0.3, 0.6, count)
+    size = rng.uniform(0.1, 0.3, count) if malignant else rng.uniform(0.3, 0.6, count)
     return np.hstack([np.asarray(centre) + spread @ rotate, size[:, None]])
 
 
@@ -155,14 +155,14 @@ def _spicules(placed: Placed, canvas: Canvas) -> Field:
     rng = np.random.default_rng((placed.finding.seed, 2))
     lines = np.zeros_like(canvas.x)
     radius = placed.finding.radius
-    for turn in np.linspace(0, 2 * np.pi, 22)[:-1] + rng.normal(0, 0.16, 21):
+    for turn in np.linspace(0, 2 * np.pi, 31)[:-1] + rng.normal(0, 0.2, 30):
         start = (
             placed.centre[0] + 0.7 * radius * np.cos(turn),
             placed.centre[1] + 0.7 * radius * np.sin(turn),
         )
-        path = wander(rng, start, turn, rng.uniform(0.6, 1.7) * radius, 0.04)
-        level = rng.uniform(0.07, 0.15)
-        for part, thick in ((24, 0.45), (15, 0.8)):
+        path = wander(rng, start, turn, rng.uniform(0.4, 1.7) * radius, 0.05)
+        level = rng.uniform(0.07, 0.17)
+        for part, thick in ((24, 0.2), (16, 0.4), (9, 0.7)):
             draw_curve(lines, canvas.pixels(path[:part]), thick / canvas.pitch, level)
     blurred: Field = cv2.GaussianBlur(lines, (0, 0), max(0.2 / canvas.pitch, 0.4))
     return blurred

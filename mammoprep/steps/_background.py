@@ -28,12 +28,14 @@ class Background:
         level: Grey level most of it has, presentation value.
         noise: Standard deviation around the fitted surface.
         rise: A pixel this much brighter than the surface is not background.
+        contrast: How far the median of what is clearly brighter lies above ``level``.
         surface: Fitted background, float32 (rows, columns).
     """
 
     level: float
     noise: float
     rise: float
+    contrast: float
     surface: Grey
 
 
@@ -118,7 +120,8 @@ def estimate(grey: Grey, valid: Flags, level: float) -> Background:
         valid: Pixels to look at; padding among them is black background.
         level: One of ``modes``.
     """
-    least = CONTRAST_SHARE * contrast(grey[valid], level)
+    tissue = contrast(grey[valid], level)
+    least = CONTRAST_SHARE * tissue
     darker = grey[valid & (grey <= level)]
     noise = _spread(darker - level)
     surface = np.full_like(grey, level)
@@ -128,4 +131,5 @@ def estimate(grey: Grey, valid: Flags, level: float) -> Background:
             break
         surface = _fit(grey, samples, level)
         noise = _spread((grey - surface)[samples])
-    return Background(level, noise, max(NOISE_FACTOR * noise, least, LEAST_RISE), surface)
+    rise = max(NOISE_FACTOR * noise, least, LEAST_RISE)
+    return Background(level, noise, rise, tissue, surface)

@@ -10,7 +10,11 @@ Grey = NDArray[np.float32]
 OPENING = 0.012
 REGROWTH = 4
 GLOW_DEPTH = 0.15
-GLOW_QUANTILE = 0.1
+GLOW_LENGTH = 0.1
+GLOW_DIM = 0.5
+GLOW_FADES = 0.6
+FRAME_DEPTH = 0.04
+GLOW_UNEVEN = 0.35
 BAND_DEPTH = 0.06
 BAND_COVER = 0.6
 BAND_LENGTH = 0.25
@@ -59,21 +63,27 @@ def without_frames(mask: Flags) -> Flags:
     return out
 
 
-def _edge_profile(rest: Grey, rise: float) -> tuple[NDArray[np.float32], int]:
-    """Return the brightness that the first rows share, and how many rows it reaches into.
+def _edge_profile(rest: Grey, rise: float, contrast: float) -> NDArray[np.float32]:
+    """Return the brightness that the first rows share, as far as it reaches; empty for none.
 
-    Empty (0 rows) unless a tenth of every row there is background once the profile has ended.
+    Looks at the columns that are background again where a glow must have ended. There is none
+    when these are few, when they differ (a skin fold at an edge tapers, film does not), or when it
+    is both deep and as bright as tissue: a frame is bright and thin, a glow is deep and dim.
     """
     depth = max(2, round(GLOW_DEPTH * rest.shape[0]))
-    level = np.quantile(rest[:depth], GLOW_QUANTILE, axis=1).astype(np.float32)
-    level = np.minimum.accumulate(level)
-    if level[-1] > rise / 2:
-        return level[:0], 0
-    reach = int(np.count_nonzero(level > rise / 2))
-    return level[:reach], reach
+    free = rest[:depth, rest[depth - 1] <= rise]
+    if free.shape[1] < GLOW_LENGTH * rest.shape[1]:
+        return rest[:0, 0]
+    level = np.median(free, axis=1).astype(np.float32)
+    uneven = np.median(np.abs(free - level[:, None]), axis=1)
+    reach = int(np.count_nonzero(np.minimum.accumulate(level) > rise / 2))
+    thin = reach <= FRAME_DEPTH * rest.shape[0]
+    fades = level[reach // 3] <= GLOW_FADES * level[0] <= GLOW_FADES * GLOW_DIM * contrast
+    even = uneven.sum() <= GLOW_UNEVEN * level.sum()
+    return level[:reach] if even and (thin or fades) else level[:0]
 
 
-def without_glow(rest: Grey, rise: float) -> Flags:
+def without_glow(rest: Grey, rise: float, contrast: float) -> Flags:
     """Return what rises above the background and above the glow or frame along whole edges.
 
     Scanned film brightens towards its own edge, and a frame is as bright all along; both have one
@@ -82,14 +92,14 @@ def without_glow(rest: Grey, rise: float) -> Flags:
     Args:
         rest: Grey values above the background's surface, float32 (rows, columns).
         rise: What is more than background.
+        contrast: How far tissue lies above the background.
     """
     mask = rest > rise
     for turns in range(4):
         turned, out = np.rot90(rest, turns), np.rot90(mask, turns)
-        level, reach = _edge_profile(turned, rise)
-        if reach:
-            strip = turned[:reach]
-            kept = (strip - level[:, None] > rise) | out[reach]
+        level = _edge_profile(turned, rise, contrast)
+        if reach := level.size:
+            kept = (turned[:reach] - level[:, None] > rise) | out[reach]
             out[:reach] &= kept
     return mask
 
@@ -102,11 +112,9 @@ def without_threads(mask: Flags) -> Flags:
     Args:
         mask: bool (rows, columns).
     """
-    radius = opening_radius(mask.shape)
-    eroded = cv2.erode(
-        mask.view(np.uint8), disc(radius), borderType=cv2.BORDER_CONSTANT, borderValue=0
-    )
-    return np.asarray(cv2.dilate(eroded, disc(radius)) > 0)
+    element = disc(opening_radius(mask.shape))
+    eroded = cv2.erode(mask.view(np.uint8), element, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(cv2.dilate(eroded, element) > 0)
 
 
 def opening_radius(shape: tuple[int, ...]) -> int:

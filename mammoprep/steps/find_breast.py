@@ -111,7 +111,8 @@ def _finding(grey: Grey, valid: Flags, box: Flags, level: float) -> Finding | No
     """Return the largest component above the background around ``level``, or None."""
     background = _background.estimate(grey, box, level)
     rest = np.where(valid & box, grey - background.surface, 0).astype(np.float32)
-    raised = _objects.without_frames(_objects.without_glow(rest, background.rise))
+    raised = _objects.without_glow(rest, background.rise, background.contrast)
+    raised = _objects.without_frames(raised)
     raised &= ~_labels.plates(rest, background.rise)
     core = _objects.without_threads(raised)
     if not core.any():
@@ -159,12 +160,12 @@ def _best(grey: Grey, valid: Flags) -> Finding | None:
     box[y0:y1, x0:x1] = True
     levels = _background.modes(grey[y0:y1, x0:x1])[:LEVELS_TRIED]
     best = _finding(grey, valid, box, levels[0])
-    if best is None or not _is_sheet(best):
-        return best
     for level in levels[1:]:
+        if best is None or not _is_sheet(best):
+            break
         inner = _finding(grey, valid, box, level)
         if inner and inner.confidence >= TRUSTED and _is_film(best, inner, grey):
-            return inner
+            best = inner
     return best
 
 

@@ -13,6 +13,7 @@ SIDES = ("left", "none")
 CLEAR = 1.05
 CLEAR_WITHOUT_MASK = 1.25
 REACH = 0.02
+STRAY = 0.1
 
 
 def _halves(columns: NDArray[Any]) -> tuple[float, float]:
@@ -34,7 +35,8 @@ def mask_evidence(breast: NDArray[np.bool_]) -> tuple[float, float]:
     Args:
         breast: bool (rows, columns).
     """
-    columns = np.flatnonzero(breast.any(axis=0))
+    mass = breast.sum(axis=0)
+    columns = np.flatnonzero(mass > STRAY * mass.max())
     if columns.size < 2:
         return 0.5, 0.5
     box = breast[:, columns[0] : columns[-1] + 1]

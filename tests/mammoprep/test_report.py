@@ -1,5 +1,6 @@
 """The dataset report: what it shows, that it never changes, and that no text can escape into it."""
 
+import ast
 import base64
 import hashlib
 import os
@@ -317,6 +318,31 @@ def test_codes_are_described_in_whole_sentences():
         assert re.fullmatch("[a-z_]+", code)
         assert meaning.endswith(".")
         assert action.endswith(".")
+
+
+PACKAGE = Path(explain.__code__.co_filename).parents[1]
+CALLS = ("RecordError", "ChildDiedError", "warn")
+
+
+def codes_in(file):
+    """What a file raises and warns of; decoders and steps also collect codes as ``("code",)``."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        found = []
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            found = node.args[: None if name == "warn" else 1] if name in CALLS else []
+        elif isinstance(node, ast.Tuple) and file.parent.name in ("decode", "steps"):
+            found = node.elts if len(node.elts) == 1 else []
+        for each in found:
+            text = getattr(each, "value", None)
+            if isinstance(text, str) and re.fullmatch("[a-z]+(_[a-z]+)+", text):
+                yield text
+
+
+def test_every_code_that_the_package_uses_is_described():
+    used = {code: file.name for file in PACKAGE.rglob("*.py") for code in codes_in(file)}
+    assert len(used) > 10
+    assert {code: file for code, file in used.items() if code not in CODES} == {}
 
 
 def test_warnings_are_counted_by_sample():

@@ -1,0 +1,106 @@
+"""Imports point one way; the table of ARCHITECTURE.md, enforced."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CORE = {"core"}
+DATA = {"core", "image"}
+STORE = {"core", "config", "state"}
+ALLOWED: dict[str, set[str]] = {
+    "core": set(),
+    "image": CORE,
+    "sources": CORE,
+    "phantom": CORE,
+    "report": CORE,
+    "decode": DATA,
+    "steps": DATA,
+    "writers": DATA,
+    "pipeline": DATA,
+    "config": CORE,
+    "splits": CORE,
+    "plan": {"core", "config", "splits"},
+    "state": CORE,
+    "inputs": CORE,
+    "options": {"core", "config", "inputs"},
+    "preparation": DATA | {"config", "pipeline", "decode"},
+    "child": {"core", "config", "preparation", "pipeline", "decode", "writers"},
+    "worker": {"core", "config", "child"},
+    "run": {*STORE, "plan", "worker", "writers"},
+    "engine": {"core", "plan", "run", "worker"},
+    "manifest": {*STORE, "plan"},
+    "finish": {*STORE, "inputs", "manifest", "plan", "report", "writers"},
+    "verify": {*STORE, "manifest", "writers"},
+    "rewrite": {*STORE, "finish", "report", "verify", "writers"},
+    "builder": {*STORE, "engine", "finish", "inputs", "manifest", "plan", "run", "splits", "worker"},
+    "inspect_file": DATA | {"config", "decode", "pipeline", "preparation", "writers"},
+    "console": {"builder", "core"},
+    "cli": {"core", "builder", "config", "console", "inspect_file", "options", "rewrite", "verify"},
+    "__main__": {"cli"},
+    "__init__": {"builder", "preparation"},
+}
+HEAVY = {"torch", "torchvision", "timm", "sklearn", "webdataset", "dicomsdl"}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module in ("mammoprep", "mammotrain"):
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            else:
+                found.add(node.module)
+    return found
+
+
+def part_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", files("mammoprep"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    relative = path.relative_to(ROOT / "mammoprep")
+    here = relative.parts[0].removesuffix(".py")
+    wrong = {
+        module
+        for module in imports(path)
+        if module.startswith("mammoprep.")
+        and part_of(module) != "__version__"
+        and part_of(module) not in {here, *ALLOWED[here]}
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("package", ["sources", "steps"])
+def test_plug_ins_never_import_each_other(package: str) -> None:
+    for path in (ROOT / "mammoprep" / package).glob("*.py"):
+        others = {m for m in imports(path) if m.startswith(f"mammoprep.{package}.")}
+        public = {m for m in others if not m.rsplit(".", 1)[1].startswith("_")}
+        assert not public, f"{path.name} imports {public}"
+
+
+def test_mammoprep_needs_no_torch() -> None:
+    for path in files("mammoprep"):
+        assert not {module.split(".")[0] for module in imports(path)} & HEAVY, path
+
+
+def test_mammotrain_sees_only_the_core_of_mammoprep() -> None:
+    for path in files("mammotrain"):
+        seen = {m for m in imports(path) if m.startswith("mammoprep.")}
+        assert all(part_of(module) == "core" for module in seen), path
+
+
+@pytest.mark.parametrize("package", ["mammoprep", "mammotrain"])
+def test_dangerous_calls_do_not_occur(package: str) -> None:
+    banned = ("pickle", "eval(", "exec(", "shell=True", "extractall", "yaml.load", "os.system")
+    for path in files(package):
+        text = path.read_text()
+        assert not [word for word in banned if word in text], path
