@@ -2,7 +2,7 @@
 
 from mammoprep.core.schema import Record
 from mammoprep.decode import _terms as terms
-from mammoprep.decode.header import Facts, Kind
+from mammoprep.decode._facts import Facts, Kind
 
 Finding = tuple[str, str]
 

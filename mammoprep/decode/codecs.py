@@ -22,8 +22,8 @@ from pydicom.encaps import get_frame
 from mammoprep.core.errors import RecordError
 from mammoprep.decode import gate
 from mammoprep.decode._codestream import read_codestream
+from mammoprep.decode._facts import PixelFormat
 from mammoprep.decode._values import PYDICOM_ERRORS, quiet
-from mammoprep.decode.header import PixelFormat
 
 Decode = Callable[[bytes, PixelFormat], NDArray[Any]]
 DECODE_ERRORS = (*PYDICOM_ERRORS, ArithmeticError, SyntaxError, Image.DecompressionBombError)
@@ -99,9 +99,10 @@ def _pillow(data: bytes, pixels: PixelFormat) -> NDArray[Any]:
     with Image.open(io.BytesIO(data), formats=("JPEG2000",)) as picture:
         values = np.asarray(picture)
     found = read_codestream(data)
-    # Pillow widens samples of 9 to 15 bits to the full 16.
-    shift = 16 - found.precision if found is not None and values.dtype.itemsize == 2 else 0
-    return values >> shift if shift else values
+    if found is None or found.signed or values.dtype.itemsize * 8 < found.precision:
+        raise ValueError("Pillow reads neither signed nor 9-bit samples as they are")
+    # Pillow widens samples of 10 to 15 bits to the full 16.
+    return values >> (16 - found.precision) if values.dtype.itemsize == 2 else values
 
 
 def _of_imagecodecs(function: str) -> Decoder:

@@ -11,13 +11,14 @@ from mammoprep.core.geometry import Geometry
 from mammoprep.core.grey import quantise
 from mammoprep.core.schema import Record
 from mammoprep.decode import _kind, gate
+from mammoprep.decode._facts import Facts
 from mammoprep.decode._padding import find_padding
 from mammoprep.decode._plausible import check_picture
 from mammoprep.decode._terms import SOP_NAMES
 from mammoprep.decode._values import element, nesting
 from mammoprep.decode.codecs import Decoded, decode_frame
 from mammoprep.decode.grayscale import Rendering, count_values, parse_voi, render, take
-from mammoprep.decode.header import PIXEL_DATA, Facts, parse, read_facts
+from mammoprep.decode.header import PIXEL_DATA, parse, read_facts
 from mammoprep.image import Acquisition, MammoImage
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mammoprep.core.errors import RecordError
 from mammoprep.decode._codestream import Codestream, read_codestream
-from mammoprep.decode.header import PixelFormat
+from mammoprep.decode._facts import PixelFormat
 
 MOST_FILE_BYTES = 1 << 30
 MOST_INFLATED_BYTES = 1 << 30

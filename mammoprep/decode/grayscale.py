@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.core.errors import ConfigError, RecordError
+from mammoprep.decode._facts import Grey, PixelFormat
 from mammoprep.decode._luts import FUNCTIONS, LutItem, Values, linear
-from mammoprep.decode.header import Grey, PixelFormat
 
 _BLOCK_ROWS = 64
 _PERCENTILES = (0.01, 0.99)

@@ -84,10 +84,8 @@ def _check(out: Path, values: dict[str, tuple[float, bool, str]]) -> None:
 
 
 def _make_folders(out: Path, patients: list[Patient]) -> None:
-    for part in ("train_images", "test_images"):
-        (out / part).mkdir(parents=True)
     for patient in patients:
-        _images(out, patient).mkdir()
+        _images(out, patient).mkdir(parents=True)
         (out / "truth" / str(patient.id)).mkdir(parents=True)
 
 
@@ -105,8 +103,8 @@ def write(
     The bytes of every file depend on all arguments but ``out`` and ``workers``.
 
     Args:
-        out: New or empty folder; gets ``train.csv``, ``train_images``, ``test.csv``,
-            ``test_images`` and ``truth``.
+        out: New or empty folder; gets ``train.csv``, ``train_images``, ``truth``, and from 4
+            patients on ``test.csv`` and ``test_images``.
         patients: How many, at least 1; from 4 on a tenth of them, at least one, is in test.
         seed: Not negative.
         size_scale: Factor on rows and columns, above 0 and at most 1; no side gets below 64 pixels.
@@ -130,7 +128,8 @@ def write(
     train = [patient for patient in everybody if not patient.test]
     test = [patient for patient in everybody if patient.test]
     _write_table(out / "train.csv", train, TRAIN_COLUMNS)
-    _write_table(out / "test.csv", test, TEST_COLUMNS)
+    if test:
+        _write_table(out / "test.csv", test, TEST_COLUMNS)
     tasks = [(patient, index) for patient in everybody for index in range(len(patient.images))]
     Parallel(n_jobs=workers)(
         delayed(_write_image)(out, patient, index, seed, size_scale) for patient, index in tasks

@@ -45,8 +45,8 @@ def render(
 
     Args:
         summary: Content of ``dataset.json``, and under ``card`` the dataset's card: ``title``,
-            ``licence``, ``licence_url``, ``home_page``, ``citation``, ``notes``, ``leaks``. What is
-            absent is not shown.
+            ``licence``, ``licence_url``, ``home_page``, ``truth``, ``citation``, ``notes``,
+            ``leaks``. What is absent is not shown.
         samples: Rows of ``samples.parquet``, flat, keys with dots. The order does not matter.
         failures: Lines of ``failures.jsonl``: ``input``, ``code``, ``detail``.
         thumbnail: Gives the finished picture of a row, uint8, (rows, columns) grey or
@@ -101,6 +101,8 @@ def _thousands(count: int) -> str:
 def _percent(part: float) -> str:
     if 0 < part < 0.001:
         return "< 0.1 %"
+    if 0.999 < part < 1:
+        return "> 99.9 %"
     return f"{100 * part:.1f} %"
 
 

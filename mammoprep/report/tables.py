@@ -112,6 +112,7 @@ def card(summary: Row) -> dict[str, Any]:
         ("Licence", text(given.get("licence") or summary.get("licence"))),
         ("Licence text", text(given.get("licence_url"))),
         ("Home page", text(given.get("home_page"))),
+        ("Truth", text(given.get("truth"))),
         ("Citation", text(given.get("citation"))),
     ]
     return {
@@ -137,9 +138,8 @@ def _https(address: str) -> str:
 
 def settings(summary: Row) -> list[tuple[str, str]]:
     """Return the settings as (name, value), sorted by name."""
-    return sorted(
-        (name, compact(value)) for name, value in mapping(summary.get("settings")).items()
-    )
+    given = mapping(summary.get("settings"))
+    return sorted((name, "not set" if v is None else compact(v)) for name, v in given.items())
 
 
 def splits(summary: Row, samples: Sequence[Row]) -> dict[str, Any]:
@@ -152,9 +152,10 @@ def splits(summary: Row, samples: Sequence[Row]) -> dict[str, Any]:
     totals = Counter(label_of(row) for row in samples)
     known = [text(name) for name in summary.get("label_names") or ()]
     ranked = sorted(totals, key=lambda name: (-totals[name], name))
-    order = [name for name in dict.fromkeys([*known, *ranked]) if totals[name]]
-    columns, lumped = order, set[str]()
-    if len(order) > LABEL_COLUMNS:
+    columns, lumped = list(dict.fromkeys([*known, *ranked])), set[str]()
+    if len(columns) > LABEL_COLUMNS:
+        columns = ranked
+    if len(columns) > LABEL_COLUMNS:
         columns = [*ranked[: LABEL_COLUMNS - 1], OTHER]
         lumped = set(ranked[LABEL_COLUMNS - 1 :])
     members: dict[str, list[Row]] = defaultdict(list)

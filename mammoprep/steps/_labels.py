@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoprep.steps._background import Background
 from mammoprep.steps._objects import Flags, Grey, dilated, filled, opening_radius
 
 PlainBox = tuple[int, int, int, int]
@@ -11,6 +12,7 @@ PlainBox = tuple[int, int, int, int]
 BRIGHT = 0.8
 LEAST_AREA = 0.001
 MOST_AREA = 0.04
+DIM = 0.25
 FREE = 0.5
 LONGEST = 0.3
 SHARP = 0.15
@@ -33,16 +35,16 @@ def _widened(box: PlainBox, by: int, shape: tuple[int, ...]) -> PlainBox:
     return max(x0 - by, 0), max(y0 - by, 0), min(x1 + by, shape[1]), min(y1 + by, shape[0])
 
 
-def plates(rest: Grey, rise: float) -> Flags:
+def plates(rest: Grey, contrast: float) -> Flags:
     """Return the bright plates that stand out of the breast into the background.
 
     A label plate or film wedge that touches the skin would be one thing with the breast. It is as
-    bright as the brightest of the image, small, and at least half of its surround is background;
-    tissue that bright has less bright tissue around it.
+    bright as the brightest of the image, small, and at least half of its surround is far darker
+    than tissue is; tissue that bright lies in tissue.
 
     Args:
         rest: Grey values above the background's surface, float32 (rows, columns).
-        rise: What is more than background.
+        contrast: How far tissue lies above the background.
     """
     out = np.zeros(rest.shape, bool)
     ring = 2 * opening_radius(rest.shape)
@@ -53,7 +55,7 @@ def plates(rest: Grey, rise: float) -> Flags:
         here = np.zeros((y1 - y0, x1 - x0), bool)
         here[box[1] - y0 : box[3] - y0, box[0] - x0 : box[2] - x0] = part
         around = dilated(here, ring) & ~here
-        if (rest[y0:y1, x0:x1][around] <= rise).mean() >= FREE:
+        if (rest[y0:y1, x0:x1][around] <= DIM * contrast).mean() >= FREE:
             out[y0:y1, x0:x1] |= dilated(here, 2)
     return out
 
@@ -64,22 +66,22 @@ def _steepness(rest: Grey) -> NDArray[np.float32]:
     return np.asarray(np.hypot(across, down), dtype=np.float32)
 
 
-def boxes(rest: Grey, rise: float, breast: Flags) -> list[PlainBox]:
+def boxes(rest: Grey, background: Background, breast: Flags) -> list[PlainBox]:
     """Return the boxes (x0, y0, x1, y1) of what is a label beside the breast.
 
-    A part of the picture that is not the breast counts when it is compact, has the sharp edges of
-    something printed, and does not reach the side edge that the breast lies at: what does may be
-    the arm, the belly or the other breast.
+    A plate counts. Another part that is not the breast counts when it is compact, has the sharp
+    edges of something printed, and does not reach the side edge that the breast lies at: what does
+    may be the arm, the belly or the other breast.
 
     Args:
         rest: Grey values above the background's surface, float32 (rows, columns).
-        rise: What is more than background.
+        background: What ``rest`` was told from.
         breast: bool (rows, columns).
     """
-    loose = (rest > rise) & ~dilated(breast, MARGIN)
+    loose = (rest > background.rise) & ~dilated(breast, MARGIN)
     steep = _steepness(rest)
     at_left, at_right = breast[:, 0].any(), breast[:, -1].any()
-    found = []
+    found = [box for _, box in _parts(plates(rest, background.contrast) & ~breast)]
     for _, box in _parts(dilated(loose, MARGIN)):
         x0, y0, x1, y1 = box
         long = max((x1 - x0) / rest.shape[1], (y1 - y0) / rest.shape[0]) > LONGEST

@@ -11,10 +11,10 @@ _SHIFT = 4  # cv2 takes polygon corners in sixteenths of a pixel
 
 
 def apply(image: MammoImage) -> MammoImage:
-    """Return the image with ``mask``: 255 inside any lesion; all 0 when looked at and nothing there.
+    """Return the image with ``mask``: 255 inside any lesion; 0 everywhere when there is none.
 
-    An image that nobody annotated keeps ``mask`` None. cv2 puts integer coordinates at pixel centres,
-    so the continuous coordinates move by half a pixel.
+    An image that nobody annotated keeps ``mask`` None. cv2 puts integer coordinates at pixel
+    centres, so the continuous coordinates move by half a pixel.
     """
     if image.record.annotation == "none":
         return image

@@ -113,7 +113,7 @@ def _finding(grey: Grey, valid: Flags, box: Flags, level: float) -> Finding | No
     rest = np.where(valid & box, grey - background.surface, 0).astype(np.float32)
     raised = _objects.without_glow(rest, background.rise, background.contrast)
     raised = _objects.without_frames(raised)
-    raised &= ~_labels.plates(rest, background.rise)
+    raised &= ~_labels.plates(rest, background.contrast)
     core = _objects.without_threads(raised)
     if not core.any():
         return None
@@ -183,7 +183,7 @@ def _label_boxes(image: MammoImage, finding: Finding) -> list[list[int]]:
     rows, columns = finding.mask.shape
     stretch = np.array([image.geometry.size[1] / columns, image.geometry.size[0] / rows])
     out = []
-    for box in _labels.boxes(finding.rest, finding.background.rise, finding.mask):
+    for box in _labels.boxes(finding.rest, finding.background, finding.mask):
         corners = image.geometry.to_stored(np.reshape(box, (2, 2)) * stretch)
         out.append([round(v) for v in (*corners.min(axis=0), *corners.max(axis=0))])
     return out

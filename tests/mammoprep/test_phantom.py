@@ -122,7 +122,7 @@ def test_another_seed_gives_other_patients_and_other_pixels(tmp_path):
     for seed in (0, 1):
         rsna.write(tmp_path / str(seed), patients=1, seed=seed, size_scale=0.02)
     first, second = digests(tmp_path / "0"), digests(tmp_path / "1")
-    assert set(first.values()) & set(second.values()) <= {first["test.csv"]}
+    assert not set(first.values()) & set(second.values())
 
 
 def test_the_folders_hold_exactly_what_the_tables_list(dataset):
@@ -482,7 +482,7 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
 
 def test_an_empty_folder_is_accepted(tmp_path):
     rsna.write(tmp_path, patients=1, seed=0, size_scale=0.02)
-    assert rows(tmp_path / "test.csv") == []
+    assert not (tmp_path / "test.csv").exists()
     assert len(rows(tmp_path / "train.csv")) >= 4
 
 

@@ -279,6 +279,18 @@ def test_counts_and_shares_by_split_and_label_are_right():
     assert "all 12 100.0 % 8 10 83.3 % 2 16.7 %" in text
 
 
+def test_a_label_without_any_sample_is_shown_with_a_count_of_none():
+    text = page_of({"label_names": ["negative", "cancer"]}, [sample(1)], []).text
+    assert "all 1 100.0 % 1 1 100.0 % 0 0.0 %" in text
+
+
+def test_a_share_is_not_rounded_to_all_or_nothing():
+    rows = [sample(n, label="cancer" if n == 0 else "negative") for n in range(3000)]
+    text = page_of({}, rows, []).text
+    assert "2,999 > 99.9 %" in text
+    assert "1 < 0.1 %" in text
+
+
 def test_rare_labels_are_counted_together_and_listed_apart():
     rows = [sample(n, label=f"flower {n % 20}") for n in range(60)]
     page = page_of({}, rows, [])
@@ -606,7 +618,7 @@ PAYLOADS = [
 ]
 
 
-CARD = ("title", "licence", "licence_url", "home_page", "citation", "notes")
+CARD = ("title", "licence", "licence_url", "home_page", "truth", "citation", "notes")
 SHARD = ("name", "split", "samples", "bytes", "sha256")
 
 
@@ -654,7 +666,7 @@ def filled(give):
 
 OWN_TAGS = (
     "html|head|meta|title|style|body|header|main|nav|section|h1|h2|h3|p|a|b|i|em|small|span|code|div"
-    "|dl|dt|dd|table|thead|tbody|tr|th|td|details|summary|ol|li|figure|figcaption|img|svg|path|rect"
+    "|dl|dt|dd|table|thead|tbody|tr|th|td|details|summary|ol|ul|li|figure|figcaption|img|svg|path|rect"
 )
 OWN_ATTRIBUTES = (
     "id|class|lang|charset|name|content|http-equiv|href|rel|scope|colspan|style|src|alt|width|height"

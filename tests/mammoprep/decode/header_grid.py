@@ -1,0 +1,96 @@
+"""Draws headers from the grid of combinations that mammograms, and files near them, come in."""
+
+import random
+from typing import Any
+
+import numpy as np
+from dicoms import dicom, lut
+from reference_grey import Case
+
+FORMATS = ((8, False), (10, False), (12, False), (14, False), (16, False), (12, True), (16, True))
+VOIS = ("none", "window", "windows", "lut", "lut+window")
+FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID", "", "SIGMOID ", " linear")
+WIDTHS = ("one", "two", "normal", "wide", "zero", "negative")
+SLOPES = (None, 1.0, 0.5, -1.0)
+PADDINGS = ("none", "value", "range")
+
+
+def _width(kind: str, span: float, draw: random.Random) -> float:
+    normal = round(span * draw.uniform(0.1, 0.6), 2) + 2
+    return {
+        "one": 1.0,
+        "two": 2.0,
+        "normal": normal,
+        "wide": round(span * 3.7, 1),
+        "zero": 0.0,
+    }.get(kind, -normal)
+
+
+def _lut(low: float, high: float, draw: random.Random) -> tuple[int, int, list[int]]:
+    depth = draw.choice((8, 10, 12, 16))
+    count = draw.choice((200, 1000, 4096))
+    first = round(draw.uniform(max(low, -32768), max(low, min(high - count, 32000))))
+    steps = np.linspace(0, 1, count) ** draw.choice((0.5, 1.0, 2.0))
+    entries = np.rint(steps * (2**depth - 1)).astype(int).tolist()
+    return first, depth, entries if draw.random() < 0.8 else entries[::-1]
+
+
+def draw_case(seed: int) -> tuple[Case, np.ndarray, bytes]:
+    """Return a case, its stored values (64, 64), and the file."""
+    draw = random.Random(seed)
+    bits, signed = draw.choice(FORMATS)
+    low = -(1 << (bits - 1)) if signed else 0
+    case = Case(bits, signed, mono1=draw.random() < 0.5)
+    case.slope = draw.choice(SLOPES)
+    case.intercept = None if case.slope is None else draw.choice((0.0, -100.0, 10.5))
+    ends = [(case.slope or 1.0) * v + (case.intercept or 0.0) for v in (low, low + (1 << bits) - 1)]
+    voi, written = draw.choice(VOIS), draw.choice(FUNCTIONS)
+    case.function = written.strip().upper() or "LINEAR"
+    if "window" in voi:
+        span = max(ends) - min(ends)
+        case.windows = [
+            (round(draw.uniform(min(ends), max(ends)), 2), _width(draw.choice(WIDTHS), span, draw))
+            for _ in range(3 if voi == "windows" else 1)
+        ]
+    if "lut" in voi:
+        case.luts = [_lut(min(ends), max(ends), draw)]
+    stored = _pixels(case, low, draw)
+    return case, stored, dicom(stored, bits, **_attributes(case, written))
+
+
+def _pixels(case: Case, low: int, draw: random.Random) -> np.ndarray:
+    count = 1 << case.bits
+    values = np.linspace(low, low + count - 1, 500).round().astype(int)
+    noise = np.random.default_rng(draw.randrange(1 << 30))
+    stored = noise.choice(values, (64, 64))
+    padding = draw.choice(PADDINGS)
+    if padding != "none":
+        value = draw.choice((low, low + count - 1, low + count // 3))
+        case.padding = (value, value)
+        if padding == "range":
+            other = value + (count // 20 if value < low + count // 2 else -(count // 20))
+            case.padding = (min(value, other), max(value, other))
+        stored[:, 40:] = value
+        stored[20:30, 10:20] = value
+    return stored.astype(f"{'i' if case.signed else 'u'}{1 if case.bits == 8 else 2}")
+
+
+def _attributes(case: Case, function: str) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "PhotometricInterpretation": "MONOCHROME1" if case.mono1 else "MONOCHROME2"
+    }
+    if case.slope is not None:
+        found |= {"RescaleSlope": case.slope, "RescaleIntercept": case.intercept}
+    if case.windows:
+        centers, widths = zip(*case.windows, strict=True)
+        found |= {"WindowCenter": list(centers), "WindowWidth": list(widths)}
+        found["VOILUTFunction"] = function
+    if case.luts:
+        first, depth, entries = case.luts[0]
+        found["VOILUTSequence"] = [lut(entries, first, depth, vr="SS" if first < 0 else "US")]
+    if case.padding is not None:
+        # On a signed image the two attributes are signed; pydicom takes the VR from the sign.
+        found["PixelPaddingValue"] = case.padding[0]
+        if case.padding[0] != case.padding[1]:
+            found["PixelPaddingRangeLimit"] = case.padding[1]
+    return found

@@ -1,0 +1,134 @@
+"""The grey-scale transform against an independent reference, DCMTK and pydicom."""
+
+import io
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from dicoms import RECORD
+from header_grid import draw_case
+from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
+from reference_grey import Case, picture
+
+from mammoprep.decode.dicom import render_stored
+
+
+def _differences(seed: int, bits: int) -> int:
+    case, stored, data = draw_case(seed)
+    ours = render_stored(data, RECORD, bits=bits)
+    return int(np.count_nonzero(ours != np.array(picture(case, stored.tolist(), bits))))
+
+
+@pytest.mark.parametrize("block", range(5))
+def test_twelve_hundred_headers_give_the_reference_picture_bit_for_bit(block: int) -> None:
+    wrong = {
+        (seed, bits): count
+        for seed in range(block * 240, block * 240 + 240)
+        for bits in (8, 16)
+        if (count := _differences(seed, bits))
+    }
+    assert wrong == {}
+
+
+def _dcmtk(data: bytes, case: Case, folder: Path) -> np.ndarray:
+    source, target = folder / "in.dcm", folder / "out.pgm"
+    source.write_bytes(data)
+    choice = ["+Wl", "1"] if case.luts else ["+Wi", "1"] if case.windows else ["-W"]
+    subprocess.run(
+        ["dcm2pnm", "-q", "+op", *choice, source, target],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    raw = target.read_bytes()
+    _, size, _, pixels = raw.split(b"\n", 3)
+    columns, rows = map(int, size.split())
+    return np.frombuffer(pixels, np.uint8, rows * columns).reshape(rows, columns)
+
+
+def _whole(case: Case) -> bool:
+    return case.slope in (None, 1.0, -1.0) and case.intercept in (None, 0.0, -100.0)
+
+
+def _dcmtk_is_right(case: Case) -> bool:
+    if not _whole(case):  # DCMTK 3.6.7 cuts modality values to whole numbers
+        return False
+    if case.luts:  # 8-bit tables are scaled by 1/257
+        return case.luts[0][1] >= 10
+    return not case.windows or (case.function != "LINEAR_EXACT" and case.windows[0][1] >= 1)
+
+
+@pytest.mark.skipif(shutil.which("dcm2pnm") is None, reason="DCMTK is not installed")
+def test_three_hundred_headers_agree_with_dcmtk_within_one_grey_level(tmp_path: Path) -> None:
+    compared, wrong = 0, {}
+    for seed in range(10_000, 12_000):
+        case, stored, data = draw_case(seed)
+        if not _dcmtk_is_right(case):
+            continue
+        case_padding = case.padding or (1, 0)
+        seen = (stored < case_padding[0]) | (stored > case_padding[1])
+        ours = render_stored(data, RECORD).astype(int)
+        worst = int(np.abs(ours - _dcmtk(data, case, tmp_path))[seen].max(initial=0))
+        if worst > 1:
+            wrong[seed] = worst
+        compared += 1
+        if compared == 320:
+            break
+    assert compared >= 300
+    assert wrong == {}
+
+
+def _pydicom(data: bytes, case: Case) -> np.ndarray:
+    ds = pydicom.dcmread(io.BytesIO(data))
+    values = apply_modality_lut(ds.pixel_array, ds)
+    ends = [(case.slope or 1.0) * v + (case.intercept or 0.0) for v in _stored_ends(case)]
+    if case.luts:
+        y = apply_voi(values.astype(np.int64), ds) / (2 ** case.luts[0][1] - 1)
+    else:
+        y = (apply_windowing(values, ds) - min(ends)) / (max(ends) - min(ends))
+    return 1 - y if case.mono1 else y
+
+
+def _stored_ends(case: Case) -> tuple[int, int]:
+    low = -(1 << (case.bits - 1)) if case.signed else 0
+    return low, low + (1 << case.bits) - 1
+
+
+def _pydicom_is_right(case: Case) -> bool:
+    if (case.slope or 1.0) < 0:
+        return False
+    if case.luts:  # indexes with the image's own type
+        plain = _whole(case) and not case.signed and case.luts[0][0] >= 0
+        return plain and case.luts[0][1] >= 10
+    return bool(case.windows) and case.windows[0][1] >= 1
+
+
+def test_three_hundred_headers_agree_with_pydicom_where_pydicom_is_right() -> None:
+    compared, wrong = 0, {}
+    for seed in range(20_000, 24_000):
+        case, stored, data = draw_case(seed)
+        if not _pydicom_is_right(case) or _has_odd_function(data):
+            continue
+        case_padding = case.padding or (1, 0)
+        seen = (stored < case_padding[0]) | (stored > case_padding[1])
+        ours = render_stored(data, RECORD, bits=16) / 65535
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs = _pydicom(data, case)
+        worst = float(np.abs(ours - theirs)[seen].max(initial=0))
+        if worst > 1e-5:
+            wrong[seed] = worst
+        compared += 1
+        if compared == 320:
+            break
+    assert compared >= 300
+    assert wrong == {}
+
+
+def _has_odd_function(data: bytes) -> bool:
+    function = pydicom.dcmread(io.BytesIO(data)).get("VOILUTFunction", "LINEAR")
+    return function not in {"LINEAR", "LINEAR_EXACT", "SIGMOID"}
