@@ -75,9 +75,11 @@ def build(
     with state.output_errors(config.out), state.hold(config.out) as output:
         claim(output, config, settings)
         output.prepare_folders()
+        running = time.monotonic()
         todo = _run(_Job(config, settings, inputs, planned, output, watcher, command))
+        local = _local(config, planned, todo, time.monotonic() - running)
         summary = finish.finish(config.source, settings, inputs, planned, output)
-        local = _local(config, planned, todo, time.monotonic() - started)
+        local["seconds_in_all"] = round(time.monotonic() - started, 3)
         local["stamps"] = {**_known_stamps(output), **finish.collect_stamps(output)}
         finish.publish(output, summary, local)
     failed = sum(summary["counts"]["failed"].values())

@@ -17,7 +17,7 @@ CONTRAST_SHARE = 0.04
 LEAST_RISE = 1.0 / 1024
 MAD_TO_SIGMA = 1.4826
 SURFACE_SIGMA = 1 / 12
-SURFACE_ROUNDS = 3
+SURFACE_ROUNDS = 6
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,15 @@ def modes(grey: Grey) -> list[float]:
     Args:
         grey: Presentation values, any shape, not empty.
     """
-    roots = np.sqrt(np.clip(grey, 0, 1))
-    counts = np.bincount((roots * (BINS - 1) + 0.5).astype(np.int64).ravel(), minlength=BINS)
+    steps = (np.sqrt(np.clip(grey, 0, 1)) * (BINS - 1) + 0.5).astype(np.int64)
+    counts = np.bincount(steps.ravel(), minlength=BINS)
     smooth = cv2.GaussianBlur(counts.astype(np.float64)[None], (0, 0), 2.0)[0]
     ahead = np.append(smooth[1:], 0)
     behind = np.insert(smooth[:-1], 0, 0)
     peaks = np.flatnonzero((smooth > ahead) & (smooth >= behind))
     below = np.cumsum(counts)[np.minimum(peaks + 4, BINS - 1)]
-    found = [float((p / (BINS - 1)) ** 2) for p in peaks[below >= MODE_SHARE * grey.size]]
+    gathered = (grey[np.abs(steps - peak) <= 2] for peak in peaks[below >= MODE_SHARE * grey.size])
+    found = [float(np.median(values)) for values in gathered if values.size]
     return found or [float(grey.min())]
 
 

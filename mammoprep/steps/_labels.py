@@ -54,7 +54,7 @@ def plates(rest: Grey, contrast: float) -> Flags:
         x0, y0, x1, y1 = _widened(box, ring, rest.shape)
         here = np.zeros((y1 - y0, x1 - x0), bool)
         here[box[1] - y0 : box[3] - y0, box[0] - x0 : box[2] - x0] = part
-        around = dilated(here, ring) & ~here
+        around = dilated(here, ring) & ~dilated(here, 2)
         if (rest[y0:y1, x0:x1][around] <= DIM * contrast).mean() >= FREE:
             out[y0:y1, x0:x1] |= dilated(here, 2)
     return out
@@ -78,10 +78,11 @@ def boxes(rest: Grey, background: Background, breast: Flags) -> list[PlainBox]:
         background: What ``rest`` was told from.
         breast: bool (rows, columns).
     """
-    loose = (rest > background.rise) & ~dilated(breast, MARGIN)
+    plate = plates(rest, background.contrast)
+    loose = (rest > background.rise) & ~dilated(breast | plate, MARGIN)
     steep = _steepness(rest)
     at_left, at_right = breast[:, 0].any(), breast[:, -1].any()
-    found = [box for _, box in _parts(plates(rest, background.contrast) & ~breast)]
+    found = [box for _, box in _parts(plate & ~breast)]
     for _, box in _parts(dilated(loose, MARGIN)):
         x0, y0, x1, y1 = box
         long = max((x1 - x0) / rest.shape[1], (y1 - y0) / rest.shape[0]) > LONGEST

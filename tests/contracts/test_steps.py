@@ -22,12 +22,14 @@ MARK = (130.5, 110.5)  # (x, y), in the breast of a picture whose chest wall is 
 OUTLINE = ((125.0, 105.0), (136.0, 105.0), (136.0, 116.0), (125.0, 116.0))
 
 
-def picture(*, marked: bool = False, mirrored: bool = True) -> MammoImage:
+def picture(*, marked: bool = False) -> MammoImage:
     """A breast with its chest wall at the right, a label, padding and a lesion."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
     field = (((SIZE[1] - x) / 99) ** 2 + ((y - 120) / 79) ** 2) ** 0.5
     pixels = (np.clip((1 - field) / 0.08, 0, 1) * 0.45).astype(np.float32)
-    cv2.putText(pixels, "R", (90, 60), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 1.0, 2)
+    ink = np.zeros(SIZE, np.uint8)
+    cv2.putText(ink, "R", (90, 60), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 2)
+    pixels = np.maximum(pixels, ink / np.float32(255))
     if marked:
         distance = (x - MARK[0]) ** 2 + (y - MARK[1]) ** 2
         pixels += 0.2 * np.exp(-distance / 18).astype(np.float32)

@@ -1,7 +1,7 @@
 """The grey-scale transform again, one pixel at a time in float64, straight from the standard.
 
-Written against PS3.3 C.7.5.1.1.2, C.8.11.3, C.11.1 and C.11.2 and the project's stated policy, with no line in
-common with the package.
+Written against PS3.3 C.7.5.1.1.2, C.8.11.3, C.11.1 and C.11.2 and the project's stated policy, with
+no line in common with the package.
 """
 
 import math

@@ -23,7 +23,9 @@ def _differences(seed: int, bits: int) -> int:
     return int(np.count_nonzero(ours != np.array(picture(case, stored.tolist(), bits))))
 
 
-@pytest.mark.parametrize("block", range(5))
+@pytest.mark.parametrize(
+    "block", [0, *(pytest.param(block, marks=pytest.mark.slow) for block in range(1, 5))]
+)
 def test_twelve_hundred_headers_give_the_reference_picture_bit_for_bit(block: int) -> None:
     wrong = {
         (seed, bits): count
@@ -62,6 +64,7 @@ def _dcmtk_is_right(case: Case) -> bool:
     return not case.windows or (case.function != "LINEAR_EXACT" and case.windows[0][1] >= 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("dcm2pnm") is None, reason="DCMTK is not installed")
 def test_three_hundred_headers_agree_with_dcmtk_within_one_grey_level(tmp_path: Path) -> None:
     compared, wrong = 0, {}
@@ -107,6 +110,7 @@ def _pydicom_is_right(case: Case) -> bool:
     return bool(case.windows) and case.windows[0][1] >= 1
 
 
+@pytest.mark.slow
 def test_three_hundred_headers_agree_with_pydicom_where_pydicom_is_right() -> None:
     compared, wrong = 0, {}
     for seed in range(20_000, 24_000):

@@ -89,7 +89,7 @@ def test_odd_numbers_of_bytes_may_end_in_one_padding_byte() -> None:
         np.testing.assert_array_equal(picture, words)
 
 
-@pytest.mark.parametrize("change", [-1, -2, 2, 64])
+@pytest.mark.parametrize("change", [-2, 2, 64])
 def test_another_number_of_bytes_is_a_mismatch(change: int) -> None:
     raw = breast().tobytes()
     frame = raw[:change] if change < 0 else raw + b"\0" * change

@@ -31,9 +31,9 @@ def breast_pixels(rows: int = 240, columns: int = 180, *, level: float = 0.0) ->
 
 def with_text(pixels: np.ndarray, text: str, corner: tuple[int, int]) -> np.ndarray:
     """The pixels with white print, ``corner`` is (x, y) of its lower left end."""
-    out = pixels.copy()
-    cv2.putText(out, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.6, 1.0, 2)
-    return out
+    ink = np.zeros(pixels.shape, np.uint8)
+    cv2.putText(ink, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 2)
+    return np.maximum(pixels, ink / np.float32(255))
 
 
 def make_image(pixels: np.ndarray, **fields: Any) -> MammoImage:
