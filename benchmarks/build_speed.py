@@ -3,9 +3,9 @@
     python benchmarks/build_speed.py [--input DIR] [--images 300] [--out FILE.json]
 
 The notebook way follows the description of the public RSNA notebooks (window in float, invert by
-the image's maximum, stretch to its maximum, flip by half sums, crop by contour, bilinear resize, save a
-PNG): pydicom and cv2, one process, no shards, no checks. JPEG Lossless, which pydicom decodes only
-with GPL or aborting plug-ins, goes through dicomsdl there.
+the image's maximum, stretch to its maximum, flip by half sums, crop by contour, bilinear resize,
+save a PNG): pydicom and cv2, one process, no shards, no checks. JPEG Lossless, which pydicom
+decodes only with GPL or aborting plug-ins, goes through dicomsdl there.
 """
 
 import argparse

@@ -117,7 +117,9 @@ class _Server:
         if len(data) != request["size"]:
             raise RecordError("input_changed", f"{request['size']} bytes planned, {len(data)} read")
         progress["stage"] = "decode"
-        image = preparation.compare_with_table(dicom.read_image(data, record, voi=self.settings.window))
+        image = preparation.compare_with_table(
+            dicom.read_image(data, record, voi=self.settings.window)
+        )
         del data
         progress["stage"] = "steps"
         image = pipeline.run(self.steps, image)

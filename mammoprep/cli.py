@@ -52,17 +52,25 @@ def build(
     ] = None,
     input: Annotated[
         str | None,
-        typer.Option(help="The dataset's folder, its parent, or its zip. (default: data/raw/SOURCE)"),
+        typer.Option(
+            help="The dataset's folder, its parent, or its zip. (default: data/raw/SOURCE)"
+        ),
     ] = None,
-    out: Annotated[str | None, typer.Option(help="Where to build. (default: data/shards/SOURCE)")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Where to build. (default: data/shards/SOURCE)")
+    ] = None,
     fit: Annotated[
         str | None, typer.Option(help="pad (keep the aspect ratio) or stretch. (default: pad)")
     ] = None,
     bits: Annotated[int | None, typer.Option(help="8 or 16 a pixel. (default: 8)")] = None,
-    format: Annotated[str | None, typer.Option(help="png, or jpeg (lossy, 8 bits). (default: png)")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="png, or jpeg (lossy, 8 bits). (default: png)")
+    ] = None,
     window: Annotated[
         str | None,
-        typer.Option(help="auto (the file's own VOI), full, percentile or CENTRE,WIDTH. (default: auto)"),
+        typer.Option(
+            help="auto (the file's own VOI), full, percentile or CENTRE,WIDTH. (default: auto)"
+        ),
     ] = None,
     decode: Annotated[
         str | None, typer.Option(help="exact; fast is not built yet. (default: exact)")
@@ -93,14 +101,21 @@ def build(
     ] = None,
     max_failures: Annotated[
         str | None,
-        typer.Option(help="How many inputs may fail (5 or 1%) before the exit status is 3. (default: 0)"),
+        typer.Option(
+            help="How many inputs may fail (5 or 1%) before the exit status is 3. (default: 0)"
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N inputs.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Parallel workers. (default: all cores)")] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="local; dask:// and ray:// are not built yet. (default: local)")
+    workers: Annotated[
+        int | None, typer.Option(help="Parallel workers. (default: all cores)")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu; cuda is not built yet. (default: cpu)")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="local; dask:// and ray:// are not built yet. (default: local)"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu; cuda is not built yet. (default: cpu)")
+    ] = None,
     retry_failed: Annotated[
         bool | None, typer.Option("--retry-failed", help="Give failed inputs another try.")
     ] = None,

@@ -34,7 +34,9 @@ class ConsoleWatcher(Watcher):
 
     def warn(self, message: str) -> None:
         """Print one warning."""
-        self._console.print(f"warning: {escape(message)}", style="yellow", soft_wrap=True, highlight=False)
+        self._console.print(
+            f"warning: {escape(message)}", style="yellow", soft_wrap=True, highlight=False
+        )
 
     def start(self, total: int, kept: int) -> None:
         """Say what will be done and start the bar."""
@@ -103,10 +105,16 @@ def show_result(console: Console, result: Result) -> None:
     )
     for code, number in counts["failed"].items():
         meaning = CODES.get(code, UNKNOWN)[0]
-        console.print(f"  failed    {number:>7,}  {code}  {escape(meaning)}", soft_wrap=True, highlight=False)
+        console.print(
+            f"  failed    {number:>7,}  {code}  {escape(meaning)}", soft_wrap=True, highlight=False
+        )
     for code, number in counts["excluded"].items():
         meaning = CODES.get(code, UNKNOWN)[0]
-        console.print(f"  excluded  {number:>7,}  {code}  {escape(meaning)}", soft_wrap=True, highlight=False)
+        console.print(
+            f"  excluded  {number:>7,}  {code}  {escape(meaning)}", soft_wrap=True, highlight=False
+        )
     if failed:
-        console.print(f"Each failed input: {result.out / 'failures.jsonl'}", soft_wrap=True, highlight=False)
+        console.print(
+            f"Each failed input: {result.out / 'failures.jsonl'}", soft_wrap=True, highlight=False
+        )
     console.print(f"Look at: {result.out / 'report.html'}", soft_wrap=True, highlight=False)

@@ -68,9 +68,8 @@ def read_picture(output: Output, row: Mapping[str, Any], suffix: str) -> NDArray
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ValueError(f"{row['shard']}: {row['key']}.{suffix} does not decode")
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    return np.asarray(pixels, np.uint8)
+    wide = pixels.dtype == np.uint16
+    return np.right_shift(pixels, 8 if wide else 0, dtype=pixels.dtype).astype(np.uint8)
 
 
 def collect_stamps(output: Output) -> dict[str, str]:

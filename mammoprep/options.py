@@ -1,9 +1,10 @@
 """Options from the command line and a TOML file -> one checked BuildConfig."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import joblib
 
 from mammoprep.config import (
     NOT_BUILT,
@@ -51,7 +52,7 @@ def build_config(given: Mapping[str, Any]) -> BuildConfig:
         "orient": card.orient,
         "input": Path("data/raw") / source,
         "out": Path("data/shards") / source,
-        "workers": len(os.sched_getaffinity(0)),
+        "workers": joblib.cpu_count(),
     }
     values = {**defaults, **{name: _typed(name, value) for name, value in options.items()}}
     settings = {n: v for n, v in values.items() if n in SETTING_NAMES and n != "split_file"}

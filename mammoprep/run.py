@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from mammoprep.core.errors import ResourceError
+from mammoprep.core.errors import RecordError, ResourceError
 from mammoprep.core.tree import Tree
 from mammoprep.plan import Planned, Shard
 from mammoprep.state import Output, hash_file, output_errors, read_sealed, seal
@@ -173,7 +173,11 @@ def _inputs_unchanged(
         if planned.size is None:
             continue
         name = planned.record.input
-        if sha256(run.tree.read(name)).hexdigest() != known.get(name):
+        try:
+            digest = sha256(run.tree.read(name)).hexdigest()
+        except RecordError:
+            return False
+        if digest != known.get(name):
             return False
     run.output.write(run.output.stamp(shard.name), stamp.encode())
     return True

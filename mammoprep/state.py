@@ -111,7 +111,12 @@ def hold(root: Path) -> Iterator[Output]:
         ResourceError: another build holds it (exit status 7).
     """
     check_is_output(root)
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(
+            f"--out {root} cannot be a folder: a part of its path is a file."
+        ) from None
     root = root.resolve()
     (root / STATE).mkdir(exist_ok=True)
     handle = os.open(root / STATE / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -105,6 +105,13 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
             check=False, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}\n{done.stderr}"
+    code = re.search(r"```python\n(.*?)```", README, flags=re.S)
+    assert code is not None
+    done = subprocess.run(
+        [sys.executable, "-c", code.group(1)], cwd=tmp_path, capture_output=True, text=True,
+        check=False, timeout=300,
+    )  # fmt: skip
+    assert done.stdout.count("(182, 364)") >= 12, done.stderr
 
 
 def test_the_change_log_names_the_version() -> None:

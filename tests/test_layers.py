@@ -34,7 +34,17 @@ ALLOWED: dict[str, set[str]] = {
     "finish": {*STORE, "inputs", "manifest", "plan", "report", "writers"},
     "verify": {*STORE, "manifest", "writers"},
     "rewrite": {*STORE, "finish", "report", "verify", "writers"},
-    "builder": {*STORE, "engine", "finish", "inputs", "manifest", "plan", "run", "splits", "worker"},
+    "builder": {
+        *STORE,
+        "engine",
+        "finish",
+        "inputs",
+        "manifest",
+        "plan",
+        "run",
+        "splits",
+        "worker",
+    },  # fmt: skip
     "inspect_file": DATA | {"config", "decode", "pipeline", "preparation", "writers"},
     "console": {"builder", "core"},
     "cli": {"core", "builder", "config", "console", "inspect_file", "options", "rewrite", "verify"},

@@ -6,10 +6,10 @@ is tried then.
 """
 
 import io
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import imagecodecs
@@ -18,6 +18,7 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.encaps import get_frame
+from rle import decode_pixel_data  # type: ignore[attr-defined]
 
 from mammoprep.core.errors import RecordError
 from mammoprep.decode import gate
@@ -81,13 +82,10 @@ def _native(data: bytes, pixels: PixelFormat) -> NDArray[Any]:
 
 
 def _rle(data: bytes, pixels: PixelFormat) -> NDArray[Any]:
-    count = (pixels.bits_allocated or 0) // 8
-    segments = struct.unpack_from("<I", data)[0]
-    if segments != count:
-        raise ValueError(f"{segments} RLE segments, {count} expected")
-    out = np.zeros(_shape(pixels), _dtype(pixels, "<"))
-    found = imagecodecs.dicomrle_decode(data, out.dtype)
-    return np.frombuffer(found, out.dtype, count=out.size).reshape(out.shape)
+    rows, columns = _shape(pixels)
+    layout = {"rows": rows, "columns": columns, "bits_allocated": pixels.bits_allocated}
+    words = decode_pixel_data(data, version=2, **layout)
+    return np.frombuffer(words, _dtype(pixels, "<")).reshape(rows, columns)
 
 
 def _imagecodecs(function: str, data: bytes, _: PixelFormat) -> NDArray[Any]:
@@ -116,11 +114,11 @@ _JPEG = (_of_imagecodecs("jpeg8_decode"),)
 _JPEG_LOSSLESS = (_of_imagecodecs("jpegsof3_decode"), _of_imagecodecs("jpeg8_decode"))
 _JPEG_LS = (_of_imagecodecs("jpegls_decode"),)
 _JPEG2000 = (_of_imagecodecs("jpeg2k_decode"), _PILLOW)
-_HTJ2K = (_of_imagecodecs("htj2k_decode"), _of_imagecodecs("jpeg2k_decode"))
 
 DECODERS: dict[str, tuple[Decoder, ...]] = {
     **dict.fromkeys(NATIVE, _NATIVE),
-    RLE: (Decoder("imagecodecs dicomrle_decode", imagecodecs.__version__, _rle),),
+    # Not imagecodecs' dicomrle_decode: damaged frames make it crash.
+    RLE: (Decoder("pylibjpeg-rle", version("pylibjpeg-rle"), _rle),),
     "1.2.840.10008.1.2.4.50": _JPEG,
     "1.2.840.10008.1.2.4.51": _JPEG,
     "1.2.840.10008.1.2.4.57": _JPEG_LOSSLESS,
@@ -129,9 +127,10 @@ DECODERS: dict[str, tuple[Decoder, ...]] = {
     "1.2.840.10008.1.2.4.81": _JPEG_LS,
     "1.2.840.10008.1.2.4.90": _JPEG2000,
     "1.2.840.10008.1.2.4.91": _JPEG2000,
-    "1.2.840.10008.1.2.4.201": _HTJ2K,
-    "1.2.840.10008.1.2.4.202": _HTJ2K,
-    "1.2.840.10008.1.2.4.203": _HTJ2K,
+    # Not imagecodecs' htj2k_decode: on a damaged frame it returns memory that nobody has written.
+    "1.2.840.10008.1.2.4.201": _JPEG2000,
+    "1.2.840.10008.1.2.4.202": _JPEG2000,
+    "1.2.840.10008.1.2.4.203": _JPEG2000,
 }
 # Native data has no codestream and RLE no size of its own; both are held to the header's size.
 _FAMILIES = {

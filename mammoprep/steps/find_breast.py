@@ -160,10 +160,10 @@ def _best(grey: Grey, valid: Flags) -> Finding | None:
     box[y0:y1, x0:x1] = True
     levels = _background.modes(grey[y0:y1, x0:x1])[:LEVELS_TRIED]
     best = _finding(grey, valid, box, levels[0])
+    if best is None or not _is_sheet(best):
+        return best
     for level in levels[1:]:
-        if best is None or not _is_sheet(best):
-            break
-        inner = _finding(grey, valid, box, level)
+        inner = _finding(grey, valid, best.mask, level)
         if inner and inner.confidence >= TRUSTED and _is_film(best, inner, grey):
             best = inner
     return best

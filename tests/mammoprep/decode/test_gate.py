@@ -25,7 +25,6 @@ from dicoms import (
     write,
 )
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 
 from mammoprep.core.errors import RecordError
 from mammoprep.decode import codecs, gate
@@ -33,20 +32,17 @@ from mammoprep.decode._codestream import read_codestream
 from mammoprep.decode.dicom import read_image
 
 
+class DecoderCalledError(BaseException):
+    """Raised in place of every decoder; no code of the package catches it."""
+
+
 @pytest.fixture(autouse=True)
 def no_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail the test when any decoder is called."""
-
-    def called(*_: object) -> np.ndarray:
-        raise AssertionError("a decoder was called")
-
-    class Called(BaseException):
-        pass
+    """Raise out of the package when any decoder is called."""
 
     def refuse(*_: object) -> np.ndarray:
-        raise Called
+        raise DecoderCalledError
 
-    del called
     for syntax in codecs.DECODERS:
         monkeypatch.setitem(codecs.DECODERS, syntax, (codecs.Decoder("none", "0", refuse),))
 
@@ -211,7 +207,7 @@ def test_a_file_above_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def _nested(depth: int, *, defined: bool) -> bytes:
-    """Return Request Attributes Sequence in itself ``depth`` times, of undefined or defined lengths."""
+    """Return a sequence in itself ``depth`` times, of undefined or defined lengths."""
     tag = b"\x40\x00\x75\x02"
     undefined = b"\xff\xff\xff\xff"
     if not defined:
@@ -237,29 +233,19 @@ def test_deep_nesting_is_out_of_bounds(depth: int) -> None:
 
 
 def test_nesting_up_to_the_limit_reaches_the_decoder() -> None:
-    with pytest.raises(BaseException, match="") as caught:
+    with pytest.raises(DecoderCalledError):
         read_image(_with_elements(_nested(32, defined=False)), RECORD)
-    assert type(caught.value).__name__ == "Called"
 
 
 def test_nesting_that_nobody_opens_costs_nothing() -> None:
-    with pytest.raises(BaseException, match="") as caught:
+    with pytest.raises(DecoderCalledError):
         read_image(_with_elements(_nested(3000, defined=True)), RECORD)
-    assert type(caught.value).__name__ == "Called"
 
 
 def test_nesting_inside_a_sequence_that_is_opened_is_bounded() -> None:
-    ds = dataset(breast(), 12)
-    inner = Dataset()
-    for _ in range(2000):
-        outer = Dataset()
-        outer.VOILUTSequence = Sequence([inner])
-        inner = outer
-    del ds
     body = _nested(2000, defined=True).replace(b"\x40\x00\x75\x02", b"\x28\x00\x10\x30")
-    with pytest.raises(BaseException, match="") as caught:
+    with pytest.raises(DecoderCalledError):
         read_image(_with_elements(body), RECORD)
-    assert type(caught.value).__name__ == "Called"
 
 
 @pytest.mark.parametrize("length", [0, 100, 131, 132, 133, 140, 150, 200])
@@ -279,9 +265,8 @@ def test_other_files_are_not_dicom() -> None:
 
 def test_an_executable_preamble_is_never_looked_at() -> None:
     data = b"MZ\x90\x00" + b"X" * 124 + dicom(breast(), 12)[128:]
-    with pytest.raises(BaseException, match="") as caught:
+    with pytest.raises(DecoderCalledError):
         read_image(data, RECORD)
-    assert type(caught.value).__name__ == "Called"
 
 
 def test_a_file_without_transfer_syntax_is_coded() -> None:

@@ -20,6 +20,19 @@ def test_the_margin_is_a_share_of_the_box_on_each_side(image_of):
     assert out.pixels[0, 0] == 25 * 80 + 16
 
 
+def test_every_array_is_cut_at_the_same_place(image_of):
+    marks = np.zeros((100, 80), bool)
+    marks[50, 40] = True
+    breast = np.zeros((100, 80), bool)
+    breast[30:80, 20:60] = True
+    image = image_of(
+        marks.astype(np.float32), breast=breast, padding=marks, mask=marks.astype(np.uint8) * 255
+    )
+    out = crop.apply(image, margin=0.0)
+    for array in (out.pixels, out.padding, out.mask):
+        assert np.argwhere(array).tolist() == [[20, 20]]
+
+
 def test_the_margin_ends_at_the_frame(image_of):
     assert crop.apply(box_image(image_of, (0, 2, 79, 100)), margin=0.5).geometry.crop == (
         0,

@@ -21,8 +21,8 @@ def overlap(a, b):
     return common / (sum(area) - common)
 
 
-def noisy(pixels):
-    return np.clip(pixels + np.random.default_rng(5).normal(0, 0.015, pixels.shape), 0, 1)
+def noisy(pixels, amount=0.015):
+    return np.clip(pixels + np.random.default_rng(5).normal(0, amount, pixels.shape), 0, 1)
 
 
 def framed(pixels):
@@ -92,12 +92,13 @@ def test_a_breast_cut_off_at_top_and_bottom_is_still_cropped(draw, image_of):
 
 
 def test_a_scanned_sheet_of_film_is_not_a_breast(draw, image_of):
-    pixels = np.zeros((300, 300), np.float32)
-    film = draw(level=0.04)
-    film += np.random.default_rng(1).normal(0, 0.004, film.shape).astype(np.float32)
-    pixels[30:270, 60:240] = film
+    pixels = np.zeros((600, 700), np.float32)
+    film = draw(480, 360, level=0.03)
+    film += np.random.default_rng(1).normal(0, 0.001, film.shape).astype(np.float32)
+    pixels[60:540, 160:520] = film
+    pixels[590:592, 20:680] = 0.3  # a mark of the scanner, beside the sheet
     out = find_breast.apply(image_of(pixels))
-    assert overlap(found_box(out), (60, 71, 159, 229)) > 0.9
+    assert overlap(found_box(out), (160, 142, 358, 458)) > 0.9
 
 
 def test_padding_is_neither_breast_nor_background_noise(breast, image_of):
@@ -114,23 +115,32 @@ def test_the_reduced_copy_finds_the_same_box(draw, image_of, scale):
     assert overlap(found_box(out), tuple(v * scale for v in BOX)) > 0.95
 
 
-def full_frame():
+def noise_only():
     return 0.4 + 0.2 * np.random.default_rng(0).random((200, 150), dtype=np.float32)
 
 
+def full_frame():
+    y, x = np.mgrid[:200, :150]
+    return np.where(x + y > 40, 0.5, 0.0).astype(np.float32)
+
+
 def side_to_side():
-    pixels = np.zeros((200, 150), np.float32)
-    pixels[80:] = 0.5
-    return pixels
+    y, x = np.mgrid[:200, :150]
+    return np.where(y > 80 + 40 * np.cos(x / 75 - 1), 0.5, 0.0).astype(np.float32)
 
 
 def tiny():
-    pixels = np.zeros((400, 400), np.float32)
-    pixels[190:210, 190:210] = 0.5
-    return pixels
+    y, x = np.mgrid[:400, :400]
+    return np.where((x - 200) ** 2 + (y - 180) ** 2 < 300, 0.5, 0.0).astype(np.float32)
 
 
-@pytest.mark.parametrize("make", [full_frame, side_to_side, tiny])
+def two_breasts():
+    y, x = np.mgrid[:300, :300]
+    left = ((x / 100) ** 2 + ((y - 150) / 90) ** 2) < 1
+    return np.where(left | left[:, ::-1], 0.5, 0.0).astype(np.float32)
+
+
+@pytest.mark.parametrize("make", [noise_only, full_frame, side_to_side, tiny, two_breasts])
 def test_in_doubt_the_whole_frame_is_kept(image_of, make):
     image = image_of(make())
     out = find_breast.apply(image)
@@ -159,6 +169,38 @@ def test_confidence_and_labels_are_noted(breast, image_of, text_on):
     (box,) = out.notes["labels"]
     assert box[0] <= 150
     assert box[2] >= 158
+
+
+def test_a_nipple_is_part_of_the_breast(breast, image_of):
+    pixels = breast.copy()
+    pixels[118:122, 95:106] = 0.35
+    out = find_breast.apply(image_of(pixels))
+    assert out.breast[119:121, 95:105].all()
+
+
+def test_noise_decides_the_threshold_not_a_fixed_number(draw, image_of):
+    dim = (draw() * 0.06).astype(np.float32)  # brighter than black by less than 4 % at its best
+    assert overlap(found_box(find_breast.apply(image_of(dim))), BOX) > 0.9
+    clean, grainy = draw(level=0.1), noisy(draw(level=0.1), 0.04).astype(np.float32)
+    rises = [find_breast.apply(image_of(p)).notes["background"][2] for p in (clean, grainy)]
+    assert rises[1] > rises[0]
+
+
+@pytest.mark.parametrize("brightness", [0.15, 1.0])
+def test_dim_print_is_a_label_too(breast, image_of, text_on, brightness):
+    ink = text_on(np.zeros_like(breast), "LMLO", (110, 30)) * np.float32(brightness)
+    out = find_breast.apply(image_of(np.maximum(breast, ink)))
+    inside = np.zeros(breast.shape, bool)
+    for x0, y0, x1, y1 in out.notes["labels"]:
+        inside[y0:y1, x0:x1] = True
+    assert inside[ink > 0.05].all()
+
+
+def test_soft_tissue_beside_the_breast_is_no_label(breast, image_of):
+    y, x = np.mgrid[:240, :180]
+    fold = 0.3 * np.clip(1 - ((x / 25) ** 2 + ((y - 232) / 25) ** 2) ** 0.5, 0, 1)
+    out = find_breast.apply(image_of(np.maximum(breast, fold).astype(np.float32)))
+    assert out.notes["labels"] == []
 
 
 def test_label_boxes_are_in_stored_pixels(breast, image_of, text_on):
