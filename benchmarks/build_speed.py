@@ -31,7 +31,7 @@ from mammoprep.builder import build
 from mammoprep.config import BuildConfig, Settings
 from mammoprep.decode import dicom
 from mammoprep.manifest import versions
-from mammoprep.phantom import rsna
+from mammoprep.phantoms import rsna
 from mammoprep.pipeline import run as run_steps
 from mammoprep.writers.sample import assemble
 

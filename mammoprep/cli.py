@@ -243,7 +243,7 @@ def phantom(
     """Write synthetic mammograms in a dataset's own layout, with truth beside them."""
     from mammoprep.core import plugins
 
-    module = plugins.load("mammoprep.phantom", layout, needs=("write",))
+    module = plugins.load("mammoprep.phantoms", layout, needs=("write",))
     module.write(
         out,
         patients=patients,

@@ -1,19 +1,13 @@
 """Synthetic datasets and small helpers that many tests share."""
 
-import hashlib
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers import run_build
 
-from mammoprep.builder import Result, build
-from mammoprep.config import BuildConfig, Limits, Settings
-from mammoprep.phantom import rsna as rsna_phantom
-
-SIZE = (64, 128)
+from mammoprep.phantoms import rsna as rsna_phantom
 
 
 @pytest.fixture(scope="session")
@@ -55,39 +49,3 @@ def built(built_once: Path, tmp_path: Path) -> Path:
     out = tmp_path / "shards"
     shutil.copytree(built_once, out)
     return out
-
-
-def config(raw: Path, out: Path, **changes: object) -> BuildConfig:
-    """Return the configuration of a small fast build; settings and places by name."""
-    settings = {"size": SIZE, "folds": 3, "shard_size": 4}
-    places: dict[str, object] = {"workers": 2, "limits": Limits()}
-    for name, value in changes.items():
-        target = places if name in BuildConfig.__dataclass_fields__ else settings
-        target[name] = value
-    return BuildConfig(source="rsna", settings=Settings(**settings), input=raw, out=out, **places)  # type: ignore[arg-type]
-
-
-def run_build(raw: Path, out: Path, **changes: object) -> Result:
-    """Build and return the result."""
-    return build(config(raw, out, **changes))
-
-
-def tree_of(out: Path) -> dict[str, str]:
-    """Return relative path -> SHA-256 of every file but build.json, the lock's content too."""
-    return {
-        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name != "build.json"
-    }
-
-
-def run_cli(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a person would."""
-    return subprocess.run(
-        [sys.executable, "-m", "mammoprep", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        **options,  # type: ignore[call-overload]
-    )

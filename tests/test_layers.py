@@ -13,7 +13,7 @@ ALLOWED: dict[str, set[str]] = {
     "core": set(),
     "image": CORE,
     "sources": CORE,
-    "phantom": CORE,
+    "phantoms": CORE,
     "report": CORE,
     "decode": DATA,
     "steps": DATA,
@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
         "run",
         "splits",
         "worker",
-    },  # fmt: skip
+    },
     "inspect_file": DATA | {"config", "decode", "pipeline", "preparation", "writers"},
     "console": {"builder", "core"},
     "cli": {"core", "builder", "config", "console", "inspect_file", "options", "rewrite", "verify"},

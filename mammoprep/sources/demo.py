@@ -20,7 +20,7 @@ def provide(path: Path) -> None:
     """Write the phantom to ``path`` unless something is there already."""
     if path.exists() and any(path.iterdir()):
         return
-    module = plugins.load("mammoprep.phantom", "rsna", needs=("write",))
+    module = plugins.load("mammoprep.phantoms", "rsna", needs=("write",))
     module.write(path, patients=PATIENTS, seed=SEED, size_scale=SIZE_SCALE, prevalence=PREVALENCE)
 
 

@@ -148,6 +148,27 @@ def regrown(core: Flags, mask: Flags) -> Flags:
     return core
 
 
+def with_folds(breast: Flags, mask: Flags) -> Flags:
+    """Return the breast with the skin folds that run on along its chest wall, however thin.
+
+    A fold hangs on the breast and lies at the lateral edge of the image that the breast lies at; a
+    label, a line or a scratch does not.
+
+    Args:
+        breast: bool (rows, columns), a part of ``mask``.
+        mask: bool (rows, columns), everything that rises above the background.
+    """
+    near = dilated(breast, 1)
+    _, labels = cv2.connectedComponents((mask & ~breast).view(np.uint8), connectivity=8)
+    hanging = set(np.unique(labels[near]).tolist())
+    out = breast.copy()
+    for column in (0, -1):
+        if breast[:, column].any():
+            for label in hanging & set(np.unique(labels[:, column]).tolist()) - {0}:
+                out |= labels == label
+    return out
+
+
 def filled(mask: Flags) -> Flags:
     """Return the mask with its enclosed holes filled.
 

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from mammoprep.core.errors import RecordError
 from mammoprep.image import MammoImage
 from mammoprep.steps import _background, _labels, _objects
+from mammoprep.steps._area import scale
 from mammoprep.steps._background import Background, Flags, Grey
-from mammoprep.steps.resize import scale
 
 WORKING_SIDE = 640
 TRUSTED = 0.5
 BLACK = 1.0 / 255
+QUIET = BLACK / 8
 SHEET_SHARE = 0.85
 CORNER = 0.06
 CORNER_FILL = 0.3
@@ -111,14 +112,17 @@ def _finding(grey: Grey, valid: Flags, box: Flags, level: float) -> Finding | No
     """Return the largest component above the background around ``level``, or None."""
     background = _background.estimate(grey, box, level)
     rest = np.where(valid & box, grey - background.surface, 0).astype(np.float32)
-    raised = _objects.without_glow(rest, background.rise, background.contrast)
+    raised = rest > background.rise
+    if background.noise > QUIET:  # film glows along its edges, a digital background does not
+        raised = _objects.without_glow(rest, background.rise, background.contrast)
     raised = _objects.without_frames(raised)
     raised &= ~_labels.plates(rest, background.contrast)
     core = _objects.without_threads(raised)
     if not core.any():
         return None
     part, second = _objects.largest(core)
-    mask = _objects.filled(_objects.regrown(part, raised))
+    grown = _objects.with_folds(_objects.regrown(part, raised), raised)
+    mask = _objects.filled(grown)
     return Finding(mask, *_judge(mask, second), rest, background)
 
 

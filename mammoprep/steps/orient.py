@@ -55,8 +55,9 @@ def grey_evidence(pixels: NDArray[Any]) -> tuple[float, float]:
     step = max(1, max(pixels.shape[:2]) // 512)
     thin = pixels[::step, ::step]
     grey = thin if thin.ndim == 2 else thin.mean(axis=2)
-    low, high = np.quantile(grey, (0.02, 0.98))
-    left, right = _shares(*_halves((grey > (low + high) / 2).sum(axis=0)))
+    low = float(np.quantile(grey, 0.02))
+    half = (low + float(grey.mean())) / 2  # of the mean, so that white print does not set it
+    left, right = _shares(*_halves((grey > half).sum(axis=0)))
     return float(left), float(right)
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 import pytest
-from conftest import tree_of
+from helpers import tree_of
 
 from mammoprep.builder import build
 from mammoprep.config import BuildConfig, Settings
@@ -15,7 +15,7 @@ from mammoprep.inputs import Inputs, load_source, read_inputs
 from mammoprep.splits import OFFICIAL
 
 SOURCES = plugins.names("mammoprep.sources")
-LAYOUTS = plugins.names("mammoprep.phantom")
+LAYOUTS = plugins.names("mammoprep.phantoms")
 PYTHON = {"bool": bool, "int": int, "float": float, "str": str}
 
 pytestmark = pytest.mark.parametrize("name", SOURCES)
@@ -28,7 +28,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name in SOURCES:
         made[name] = tmp_path_factory.mktemp("source") / name
         if name in LAYOUTS:
-            phantom = plugins.load("mammoprep.phantom", name, needs=("write",))
+            phantom = plugins.load("mammoprep.phantoms", name, needs=("write",))
             phantom.write(made[name], patients=5, seed=1, size_scale=0.04)
         else:
             load_source(name)[0].provide(made[name])

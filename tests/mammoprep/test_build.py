@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import webdataset
-from conftest import SIZE, run_build, tree_of
+from helpers import SIZE, run_build, tree_of
 
 from mammoprep import state
 from mammoprep.core.errors import ConfigError, ResourceError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import cv2
 import pytest
-from conftest import run_cli
+from helpers import run_cli
 
 from mammoprep.core.errors import ConfigError
 from mammoprep.options import build_config

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pyarrow.parquet
 import pytest
-from conftest import run_build
+from helpers import run_build
 
 from mammoprep.builder import build
 from mammoprep.config import BuildConfig, Settings
 from mammoprep.core.geometry import Geometry
-from mammoprep.phantom import rsna
+from mammoprep.phantoms import rsna
 from mammoprep.state import read_json_lines
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import config, run_build, tree_of
+from helpers import config, run_build, tree_of
 
 from mammoprep.builder import Result, build
 from mammoprep.config import Limits

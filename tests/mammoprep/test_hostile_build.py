@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import run_build
+from helpers import run_build
 
 from mammoprep.core.codes import CODES
 from mammoprep.sources.rsna import COLUMNS

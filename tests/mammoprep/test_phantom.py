@@ -17,13 +17,13 @@ from pydicom.encaps import generate_frames
 
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.plugins import load, names
-from mammoprep.phantom import _exposure, rsna
-from mammoprep.phantom._anatomy import both_breasts
-from mammoprep.phantom._cohort import screen
-from mammoprep.phantom._dicom import encode_pixels, to_bytes, uid
-from mammoprep.phantom._exposure import Subject, expose
-from mammoprep.phantom._lesions import findings
-from mammoprep.phantom._machines import MACHINES, to_stored
+from mammoprep.phantoms import _exposure, rsna
+from mammoprep.phantoms._anatomy import both_breasts
+from mammoprep.phantoms._cohort import screen
+from mammoprep.phantoms._dicom import encode_pixels, to_bytes, uid
+from mammoprep.phantoms._exposure import Subject, expose
+from mammoprep.phantoms._lesions import findings
+from mammoprep.phantoms._machines import MACHINES, to_stored
 
 SCALE = 0.1
 JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
@@ -108,8 +108,8 @@ def rsna_real():
 
 
 def test_the_layout_is_found_by_its_file_name():
-    assert "rsna" in names("mammoprep.phantom")
-    assert load("mammoprep.phantom", "rsna", needs=("write",)) is rsna
+    assert "rsna" in names("mammoprep.phantoms")
+    assert load("mammoprep.phantoms", "rsna", needs=("write",)) is rsna
 
 
 def test_the_same_seed_gives_the_same_bytes_with_one_and_two_workers(tmp_path):

@@ -12,12 +12,12 @@ from pathlib import Path
 import pyarrow.parquet
 import pydicom
 import pytest
-from conftest import run_cli
+from helpers import run_cli
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import generate_uid
 
-from mammoprep.phantom import rsna as rsna_phantom
+from mammoprep.phantoms import rsna as rsna_phantom
 
 TEXT_TAGS = (
     "PatientName", "OtherPatientIDs", "PatientComments", "PatientAddress", "InstitutionName",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from conftest import run_build, tree_of
+from helpers import run_build, tree_of
 
 from mammoprep.core.errors import ConfigError, DamageError
 from mammoprep.verify import Verdict, verify

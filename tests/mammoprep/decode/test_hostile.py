@@ -160,6 +160,20 @@ def test_no_text_of_a_header_gets_out(
     assert "CNRY" not in seen
 
 
+@pytest.mark.parametrize("place", ["header.dcmread", "codecs.get_frame"])
+def test_no_message_of_a_librarys_exception_gets_out(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ValueError(_canary(1))
+
+    monkeypatch.setattr(f"mammoprep.decode.{place}", fails)
+    with pytest.raises(RecordError) as caught:
+        read_image(dicom(breast(), 12, syntax=JPEG2000), RECORD)
+    assert "CNRY" not in str(caught.value)
+    assert "ValueError" in caught.value.detail
+
+
 def test_text_in_numbers_gets_out_neither_as_value_nor_as_message() -> None:
     plain = dicom(
         breast(),

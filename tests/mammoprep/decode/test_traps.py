@@ -96,8 +96,10 @@ def test_another_number_of_bytes_is_a_mismatch(change: int) -> None:
     assert code_of(dicom(breast(), 12, frame=frame)) == "pixel_length_mismatch"
 
 
-def test_an_edited_size_of_a_compressed_picture_is_a_mismatch() -> None:
-    data = dicom(breast(shape=(128, 64)), 12, syntax=JPEG2000, Rows=64, Columns=128)
+@pytest.mark.parametrize(("rows", "columns"), [(64, 128), (128, 65), (127, 64)])
+def test_an_edited_size_of_a_compressed_picture_is_a_mismatch(rows: int, columns: int) -> None:
+    words = breast(shape=(128, 64))
+    data = dicom(words, 12, syntax=JPEG2000, Rows=rows, Columns=columns)
     assert code_of(data) == "size_mismatch"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mammoprep.core.schema import Record
 from mammoprep.decode.dicom import read_image
-from mammoprep.phantom import rsna
+from mammoprep.phantoms import rsna
 from mammoprep.steps import crop, find_breast, orient
 
 TISSUE = 100  # label maps: 64 background, 128 adipose, 192 fibroglandular, 255 pectoral

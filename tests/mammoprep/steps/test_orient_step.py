@@ -76,6 +76,21 @@ def test_a_stray_line_beyond_the_chest_wall_does_not_turn_the_image(image_of):
     assert out.notes["chest_wall_stored"] == "left"
 
 
+@pytest.mark.parametrize(("mirrored", "side"), [(False, "left"), (True, "right")])
+def test_without_a_mask_the_bright_half_decides(breast, image_of, mirrored, side):
+    pixels = breast[:, ::-1].copy() if mirrored else breast
+    pixels[100:140, 85:95] = 1.0
+    whole = image_of(pixels, breast=np.ones(pixels.shape, bool))
+    assert orient.apply(whole).notes["chest_wall_stored"] == side
+
+
+def test_hardware_in_a_corner_does_not_turn_an_image_without_a_mask(image_of):
+    pixels = np.full((200, 300), 0.05, np.float32)
+    pixels[60:], pixels[:50, 240:] = 0.3, 1.0
+    whole = image_of(pixels, breast=np.ones(pixels.shape, bool))
+    assert orient.apply(whole).warnings == ("orientation_unknown",)
+
+
 def test_none_changes_nothing(breast, image_of):
     image = image_of(breast[:, ::-1].copy())
     assert orient.apply(image, to="none") is image

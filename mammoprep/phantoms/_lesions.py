@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mammoprep.phantom._anatomy import Outline, Points
-from mammoprep.phantom._texture import Field, draw_curve, smoothstep, wander
-from mammoprep.phantom._tissue import Canvas
+from mammoprep.phantoms._anatomy import Outline, Points
+from mammoprep.phantoms._texture import Field, draw_curve, smoothstep, wander
+from mammoprep.phantoms._tissue import Canvas
 
 _DEEP_ENOUGH_MM = 7.0
 

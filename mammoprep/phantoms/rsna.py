@@ -6,9 +6,9 @@ from pathlib import Path
 from joblib import Parallel, delayed
 
 from mammoprep.core.errors import ConfigError
-from mammoprep.phantom import _dicom, _truth
-from mammoprep.phantom._cohort import Patient, generator, screen
-from mammoprep.phantom._exposure import Subject, expose
+from mammoprep.phantoms import _dicom, _truth
+from mammoprep.phantoms._cohort import Patient, generator, screen
+from mammoprep.phantoms._exposure import Subject, expose
 
 _IMAGE = 3
 TRAIN_COLUMNS = (

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
-from mammoprep.phantom._exposure import Exposure
-from mammoprep.phantom._machines import EXPLICIT_LITTLE, JPEG_2000_LOSSLESS, Machine
+from mammoprep.phantoms._exposure import Exposure
+from mammoprep.phantoms._machines import EXPLICIT_LITTLE, JPEG_2000_LOSSLESS, Machine
 
 _FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.1"  # Digital X-Ray Image Storage - For Presentation
 _IMPLEMENTATION = "2.25.183640027118964213475101620873944157402"

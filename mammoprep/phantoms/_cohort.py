@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mammoprep.phantom._anatomy import Breast, both_breasts
-from mammoprep.phantom._lesions import Finding, findings
-from mammoprep.phantom._machines import MACHINES, Machine
+from mammoprep.phantoms._anatomy import Breast, both_breasts
+from mammoprep.phantoms._lesions import Finding, findings
+from mammoprep.phantoms._machines import MACHINES, Machine
 
 _COHORT, _PATIENT = 1, 2
 _DENSITIES, _DENSITY_SHARE = ("A", "B", "C", "D"), (0.11, 0.43, 0.41, 0.05)

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoprep.phantom import _lesions, _tissue
-from mammoprep.phantom._anatomy import VIEWS, Breast, Outline, Points
-from mammoprep.phantom._lesions import Finding, Placed
-from mammoprep.phantom._machines import Machine, frame, to_stored, tone
-from mammoprep.phantom._texture import Field, power_law
+from mammoprep.phantoms import _lesions, _tissue
+from mammoprep.phantoms._anatomy import VIEWS, Breast, Outline, Points
+from mammoprep.phantoms._lesions import Finding, Placed
+from mammoprep.phantoms._machines import Machine, frame, to_stored, tone
+from mammoprep.phantoms._texture import Field, power_law
 
 _TEXTURE_MM = 0.15
 _LABEL = 0.64

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoprep.phantom._anatomy import Breast, Outline, Points
-from mammoprep.phantom._texture import (
+from mammoprep.phantoms._anatomy import Breast, Outline, Points
+from mammoprep.phantoms._texture import (
     Field,
     band,
     draw_curve,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoprep.phantom._texture import Field
+from mammoprep.phantoms._texture import Field
 
 JPEG_2000_LOSSLESS = "1.2.840.10008.1.2.4.90"
 JPEG_LOSSLESS_SV1 = "1.2.840.10008.1.2.4.70"

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoprep.phantom._exposure import Exposure
-from mammoprep.phantom._tissue import fill
+from mammoprep.phantoms._exposure import Exposure
+from mammoprep.phantoms._tissue import fill
 
 
 def _png(mask: NDArray[np.uint8]) -> bytes:
