@@ -106,7 +106,7 @@ class _Server:
     def _build(
         self, request: dict[str, Any], progress: dict[str, str]
     ) -> tuple[dict[str, Any], list[bytes]]:
-        from mammoprep import pipeline, preparation
+        from mammoprep import pipeline
         from mammoprep.core.schema import Record
         from mammoprep.decode import dicom
         from mammoprep.writers.sample import assemble
@@ -117,9 +117,7 @@ class _Server:
         if len(data) != request["size"]:
             raise RecordError("input_changed", f"{request['size']} bytes planned, {len(data)} read")
         progress["stage"] = "decode"
-        image = preparation.compare_with_table(
-            dicom.read_image(data, record, voi=self.settings.window)
-        )
+        image = dicom.read_image(data, record, voi=self.settings.window)
         del data
         progress["stage"] = "steps"
         image = pipeline.run(self.steps, image)

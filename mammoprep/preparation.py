@@ -29,21 +29,7 @@ def finish(
     Raises:
         RecordError: the file cannot be built.
     """
-    image = compare_with_table(dicom.read_image(data, record, voi=voi))
-    return pipeline.run(bound, image)
-
-
-def compare_with_table(image: MammoImage) -> MammoImage:
-    """Return the image with a warning where header and table name another side or view.
-
-    The header's image level wins (PS3.3 C.7.6.1, C.8.11.7); the table fills in what it lacks.
-    """
-    header, record, codes = image.acquisition, image.record, []
-    if header.laterality and record.laterality and header.laterality != record.laterality:
-        codes.append("laterality_conflict")
-    if header.view and record.view and header.view != record.view:
-        codes.append("view_conflict")
-    return image.warn(*codes)
+    return pipeline.run(bound, dicom.read_image(data, record, voi=voi))
 
 
 def record_of(path: Path) -> Record:

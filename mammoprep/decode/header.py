@@ -51,7 +51,8 @@ def read_facts(dataset: Dataset, transfer_syntax: str, meta_sop_class: str | Non
     grey, grey_odd = _grey(dataset, signed=pixels.signed)
     place, place_odd = _place(dataset)
     kind = _kind(dataset, meta_sop_class)
-    bare = () if text(dataset, 0x00080016) else ("sop_class_missing",)
+    named = text(dataset, 0x00080016) or meta_sop_class
+    bare = () if named else ("sop_class_missing",)
     odd = (*bare, *grey_odd, *place_odd)
     return Facts(kind, pixels, grey, place, tuple(dict.fromkeys(odd)))
 
