@@ -4,12 +4,13 @@ The public functions, imported on first use so that listing plug-ins loads nothi
 
 * ``prepare(path, size=(728, 1456))`` - one DICOM file as a build would make it
 * ``build(config)`` - a whole dataset
+* ``phantom(layout, out, patients=20, seed=0)`` - synthetic mammograms in a dataset's own layout
 """
 
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "build", "prepare"]
+__all__ = ["__version__", "build", "phantom", "prepare"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,4 +23,8 @@ def __getattr__(name: str) -> Any:
         from mammoprep.builder import build
 
         return build
+    if name == "phantom":
+        from mammoprep.synthesis import phantom
+
+        return phantom
     raise AttributeError(f"module 'mammoprep' has no attribute {name!r}")

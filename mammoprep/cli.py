@@ -241,10 +241,10 @@ def phantom(
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
 ) -> None:
     """Write synthetic mammograms in a dataset's own layout, with truth beside them."""
-    from mammoprep.core import plugins
+    from mammoprep.synthesis import phantom as write
 
-    module = plugins.load("mammoprep.phantoms", layout, needs=("write",))
-    module.write(
+    write(
+        layout,
         out,
         patients=patients,
         seed=seed,

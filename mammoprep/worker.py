@@ -22,7 +22,15 @@ INHERITED = (
     "SYSTEMROOT", "TMPDIR",
 )  # fmt: skip
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-COMMAND = (sys.executable, "-m", "mammoprep.child")
+# glibc: keep freed memory for the next image instead of giving it back and faulting it in again;
+# 6 % of the time of a full-size image, for 13 % more memory.
+KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
+# -P: the folder that the user stands in is no place to import from.
+COMMAND = (sys.executable, "-P", "-m", "mammoprep.child")
 
 
 class ChildDiedError(Exception):
@@ -122,7 +130,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # decoders print header values
-            env={**environment, **ONE_THREAD, "PYTHONHASHSEED": "0"},
+            env={**environment, **ONE_THREAD, **KEEP_MEMORY, "PYTHONHASHSEED": "0"},
             start_new_session=True,  # Ctrl-C goes to the parent, which ends the children in order
         )
         self._process, self._ready = process, False

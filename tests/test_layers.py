@@ -47,9 +47,20 @@ ALLOWED: dict[str, set[str]] = {
     },
     "inspect_file": DATA | {"config", "decode", "pipeline", "preparation", "writers"},
     "console": {"builder", "core"},
-    "cli": {"core", "builder", "config", "console", "inspect_file", "options", "rewrite", "verify"},
+    "synthesis": CORE,
+    "cli": {
+        "core",
+        "builder",
+        "config",
+        "console",
+        "inspect_file",
+        "options",
+        "rewrite",
+        "synthesis",
+        "verify",
+    },
     "__main__": {"cli"},
-    "__init__": {"builder", "preparation"},
+    "__init__": {"builder", "preparation", "synthesis"},
 }
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "webdataset", "dicomsdl"}
 

@@ -42,6 +42,12 @@ class Lesion:
     pathology: str | None
     polygon: tuple[Point, ...]
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Lesion":
+        """Return a lesion from plain JSON values; a key that is no field is left out."""
+        polygon = tuple((float(x), float(y)) for x, y in value["polygon"])
+        return cls(int(value["id"]), value["kind"], value["pathology"], polygon)
+
 
 @dataclass(frozen=True)
 class Record:
@@ -94,15 +100,7 @@ class Record:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Record":
         """Return the record that ``to_json`` wrote."""
-        lesions = tuple(
-            Lesion(
-                id=int(item["id"]),
-                kind=item["kind"],
-                pathology=item["pathology"],
-                polygon=tuple((float(x), float(y)) for x, y in item["polygon"]),
-            )
-            for item in value["lesions"]
-        )
+        lesions = tuple(Lesion.from_json(item) for item in value["lesions"])
         return cls(**{**value, "lesions": lesions})
 
 

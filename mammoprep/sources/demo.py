@@ -47,13 +47,5 @@ def _annotated(record: Record, tree: Tree) -> Record:
         truth = json.loads(tree.read(f"truth/{patient}/{image}.json"))
     except RecordError:  # somebody's own rsna folder: build it, without annotation
         return named
-    lesions = tuple(
-        Lesion(
-            id=int(item["id"]),
-            kind=item["kind"],
-            pathology=item["pathology"],
-            polygon=tuple((float(x), float(y)) for x, y in item["polygon"]),
-        )
-        for item in truth["lesions"]
-    )
+    lesions = tuple(Lesion.from_json(item) for item in truth["lesions"])
     return replace(named, annotation="full", lesions=lesions)

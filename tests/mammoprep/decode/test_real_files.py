@@ -174,7 +174,7 @@ def test_screening_files_read_as_their_headers_say(
     assert (facts.voi, facts.voi_function, facts.window) == ("window:0", function, window)
     assert (facts.padding, facts.bits_stored) == ((padding, padding), bits)
     assert (facts.laterality, facts.view) == (side, None)
-    assert image.warnings == ("sop_class_missing",)
+    assert image.warnings == ()
     assert image.pixels.dtype == np.float32
     assert image.notes["coarse_share"] > 0.9
     assert image.notes["border_median"] < 0.2
