@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 
 from mammoprep.core.errors import RecordError
 from mammoprep.decode.dicom import read_image
+from mammoprep.decode.header import read_facts
 from mammoprep.image import MammoImage
 
 ROOT = "1.2.840.10008.5.1.4.1.1."
@@ -76,6 +77,12 @@ def test_a_silent_header_is_believed_to_a_table_but_not_to_a_bare_folder() -> No
     silent = {"SOPClassUID": ROOT + "1.1", "Modality": None}
     read(RECORD, **silent)
     assert code_of(BARE, **silent) == "not_a_mammogram"
+
+
+def test_a_missing_sop_class_is_odd_only_where_the_file_meta_is_silent_too() -> None:
+    for meta, codes in ((None, ("sop_class_missing",)), (f"{ROOT}1.1", ())):
+        facts = read_facts(Dataset(), EXPLICIT, meta)
+        assert tuple(c for c in facts.warnings if c == "sop_class_missing") == codes
 
 
 def test_secondary_capture_is_accepted_from_tables_only() -> None:
