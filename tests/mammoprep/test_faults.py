@@ -179,7 +179,8 @@ def test_signals_end_within_ten_seconds_and_resume(
     out = tmp_path / "out"
     process = start(phantom_once, out)
     children = wait_for_child(process)
-    time.sleep(0.8)
+    while process.poll() is None and not list((out / "shards").glob("*.tar")):
+        time.sleep(0.002)  # signal in the middle: one shard is there, the others are not
     children += family(process)
     os.kill(process.pid, number)
     assert process.wait(timeout=10) == 5
