@@ -85,7 +85,7 @@ def build(
     failed = sum(summary["counts"]["failed"].values())
     allowed = allowed_failures(config.max_failures, planned.inputs)
     code = EXIT_FAILURES if failed > allowed else EXIT_OK
-    return Result(output.root, summary, local, code)
+    return Result(config.out, summary, local, code)
 
 
 def resolve(config: BuildConfig) -> Settings:
