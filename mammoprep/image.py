@@ -48,7 +48,7 @@ class Acquisition:
     padding: tuple[int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the ``acquisition`` member of a sample's metadata (DESIGN: "A sample")."""
+        """Return the ``acquisition`` part of a sample's metadata; an allow-list."""
         return {
             "photometric": self.photometric,
             "bits_stored": self.bits_stored,

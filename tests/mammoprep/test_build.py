@@ -302,6 +302,22 @@ def test_the_clock_and_the_umask_do_not_reach_the_bytes(
     assert tree_of(tmp_path / "out") == tree_of(built_once)
 
 
+def test_known_groups_keep_the_split_of_an_earlier_build(
+    phantom: Path, built_once: Path, tmp_path: Path
+) -> None:
+    before = {row["group"]: row["split"] for row in rows_of(built_once)}
+    table = phantom / "train.csv"
+    lines = table.read_text().splitlines()
+    cells = lines[1].split(",")
+    cells[1], cells[2] = "999999", "888888"
+    table.write_text("\n".join([*lines, ",".join(cells)]) + "\n")
+    earlier = built_once / "samples.parquet"
+    result = run_build(phantom, tmp_path / "out", split_file=earlier, max_failures="1", seed=77)
+    after = {row["group"]: row["split"] for row in rows_of(tmp_path / "out")}
+    assert after == before
+    assert result.summary["settings"]["split_file"] == state.hash_file(earlier)[1]
+
+
 def test_a_full_disk_is_resumable_and_says_so(
     phantom_once: Path, built_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
