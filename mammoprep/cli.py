@@ -226,7 +226,9 @@ def sources(as_json: AsJson = False) -> None:
         size = ", ".join(f"{number:,} {what}" for what, number in card.expected.items())
         typer.echo(f"{name}\n  {card.title}{f' ({size})' if size else ''}")
         typer.echo(f"  target:   {card.target} = {', '.join(card.targets[card.target])}")
-        typer.echo(f"  licence:  {card.licence}\n  home:     {card.home_page}")
+        typer.echo(f"  licence:  {card.licence}")
+        if card.home_page:
+            typer.echo(f"  home:     {card.home_page}")
         typer.echo(f"  build:    mammoprep build --source {name} --size 728x1456\n")
 
 

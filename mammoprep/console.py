@@ -97,10 +97,11 @@ def show_result(console: Console, result: Result) -> None:
         table.add_row(split, f"{row['samples']:,}", f"{row['groups']:,}", *labels)
     console.print(table)
     failed, excluded = sum(counts["failed"].values()), sum(counts["excluded"].values())
+    local = result.local
+    speed = f"; {local['images_per_second']:.1f} images/s in {local['seconds']:.0f} s"
     console.print(
         f"{counts['inputs']:,} inputs = {counts['built']:,} built + {failed:,} failed "
-        f"+ {excluded:,} excluded; {result.local['images_per_second']:.1f} images/s "
-        f"in {result.local['seconds']:.0f} s",
+        f"+ {excluded:,} excluded{speed if local['inputs_done'] else ''}",
         soft_wrap=True,
     )
     for code, number in counts["failed"].items():
