@@ -18,6 +18,7 @@ from helpers import SIZE, run_build, tree_of
 from mammoprep import state
 from mammoprep.core.errors import ConfigError, ResourceError
 from mammoprep.core.geometry import Geometry
+from mammoprep.verify import verify
 
 
 def rows_of(out: Path) -> list[dict]:
@@ -261,6 +262,15 @@ def test_sixteen_bits_keep_more_grey_levels(phantom_once: Path, tmp_path: Path) 
     pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
     assert pixels.dtype == np.uint16
     assert len(np.unique(pixels)) > 256
+
+
+def test_jpeg_samples_have_their_own_suffix_and_verify(phantom_once: Path, tmp_path: Path) -> None:
+    run_build(phantom_once, tmp_path / "out", format="jpeg", limit=4)
+    row = rows_of(tmp_path / "out")[0]
+    content = (tmp_path / "out" / "shards" / row["shard"]).read_bytes()
+    assert content[row["jpg.offset"] :][:3] == b"\xff\xd8\xff"
+    assert "png.offset" not in row
+    assert verify(tmp_path / "out").damages == ()
 
 
 def test_a_changed_table_moves_only_what_it_must_and_leaves_no_strays(
