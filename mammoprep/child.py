@@ -117,7 +117,9 @@ class _Server:
         if len(data) != request["size"]:
             raise RecordError("input_changed", f"{request['size']} bytes planned, {len(data)} read")
         progress["stage"] = "decode"
-        image = dicom.read_image(data, record, voi=self.settings.window)
+        image = dicom.open_image(
+            data, record, voi=self.settings.window, fast=self.settings.decode == "fast"
+        )
         del data
         progress["stage"] = "steps"
         image = pipeline.run(self.steps, image)

@@ -12,6 +12,7 @@ FITS = ("pad", "stretch")
 FORMATS = ("png", "jpeg")
 CROPS = ("breast", "none")
 ORIENTS = ("left", "none")
+DECODES = ("exact", "fast")
 MISSING = ("fail", "skip")
 SIDE_LIMITS = (16, 16384)
 
@@ -36,7 +37,7 @@ class Settings:
         bits: 8 or 16 a pixel.
         format: ``png`` or ``jpeg`` (8 bits only).
         window: ``auto``, ``full``, ``percentile`` or ``CENTRE,WIDTH``.
-        decode: ``exact``.
+        decode: ``exact``, or ``fast``: JPEG 2000 only as fine as ``size`` needs.
         target: Which label becomes ``label``.
         crop: ``breast`` or ``none``.
         orient: ``left`` or ``none``.
@@ -81,8 +82,7 @@ class Settings:
         _one_of("--orient", self.orient, ORIENTS)
         _one_of("--missing", self.missing, MISSING)
         _check_window(self.window)
-        if self.decode != "exact":
-            raise not_built("decode", self.decode, "reduced-resolution decoding")
+        _one_of("--decode", self.decode, DECODES)
         if self.format == "jpeg" and self.bits == 16:
             raise ConfigError("--format jpeg holds 8 bits. Use --format png with --bits 16.")
         _within("--folds", self.folds, 1, 100)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ class Acquisition:
         voi_function: ``LINEAR``, ``LINEAR_EXACT``, ``SIGMOID`` or None.
         window: (centre, width) in modality units, or None.
         manufacturer: One of a fixed list, ``other``, or None.
-        decode: ``exact``, or which reduced resolution was read.
+        decode: ``exact``, or the reduced resolution that was read: ``level:1`` is half.
         decoder: Name and version of the decoder, for ``inspect``; not part of a sample.
         laterality: ``L`` or ``R`` by the header, or None.
         view: View by the header, or None.
@@ -62,6 +62,41 @@ class Acquisition:
 
 
 @dataclass(frozen=True)
+class Samples:
+    """Presentation values of a part of the stored image, at its own or a reduced resolution.
+
+    Attributes:
+        pixels: float32 (rows, columns) in [0, 1].
+        padding: bool (rows, columns), or None.
+        step: Stored pixels from one sample to the next: a power of two.
+        origin: (y, x) in stored coordinates of the outer corner of the first sample's area; whole
+            or half numbers.
+    """
+
+    pixels: NDArray[np.float32]
+    padding: NDArray[np.bool_] | None
+    step: int
+    origin: tuple[float, float]
+
+
+class Detail(Protocol):
+    """The stored image behind an overview."""
+
+    def __call__(self, box: tuple[int, int, int, int], size: tuple[int, int]) -> Samples:
+        """Return the fewest samples of a box that still cover a size.
+
+        Args:
+            box: (x0, y0, x1, y1) in whole stored pixels.
+            size: (rows, columns) that the samples of the box should at least have, as far as the
+                stored image does.
+
+        Raises:
+            RecordError: the pixels cannot be decoded.
+        """
+        ...
+
+
+@dataclass(frozen=True)
 class MammoImage:
     """An image on its way from file to sample.
 
@@ -78,6 +113,7 @@ class MammoImage:
         mask: uint8 (rows, columns), 0 or 255, union of the lesions; None when not annotated.
         warnings: Codes of what was odd, in the order found.
         notes: Decisions worth showing (``inspect``): name -> number, text or list.
+        detail: When ``pixels`` are only an overview: where the rest of the stored image is read.
     """
 
     pixels: NDArray[Any]
@@ -89,6 +125,7 @@ class MammoImage:
     mask: NDArray[np.uint8] | None = None
     warnings: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    detail: Detail | None = None
 
     def __post_init__(self) -> None:
         """Make every array read-only and check that all share one grid.

@@ -47,7 +47,7 @@ def inspect(
     settings = Settings(size=size or (728, 1456), window=window, bits=bits)
     data = Folder(path.parent).read(path.name)
     record = preparation.record_of(path)
-    image = dicom.read_image(data, record, voi=window, gate_kind=False)
+    image = dicom.open_image(data, record, voi=window, gate_kind=False)
     steps = pipeline.recipe(size=size, fit=settings.fit, bits=bits, crop="breast", orient="left")
     finished = pipeline.run(steps, image)
     picture = None
@@ -61,6 +61,8 @@ def inspect(
 
 def _facts(image: MammoImage, size: int) -> dict[str, Any]:
     geometry, acquisition = image.geometry, image.acquisition
+    if image.detail is not None:  # the picture was only looked at, not made
+        geometry = geometry.at_stored_pixels()
     return {
         "file_bytes": size,
         **acquisition.to_json(),

@@ -7,6 +7,7 @@ from typing import Any
 
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
+from mammoprep.core.stages import stage
 from mammoprep.image import MammoImage
 
 STEPS = "mammoprep.steps"
@@ -59,15 +60,17 @@ def recipe(
         crop: ``breast`` or ``none``.
         orient: ``left`` or ``none``.
     """
-    steps = [bind("draw-lesions"), bind("find-breast"), bind("orient", to=orient)]
-    steps.append(bind("crop", region=crop))
+    steps = [bind("find-breast"), bind("orient", to=orient), bind("crop", region=crop)]
     if size is not None:
         steps.append(bind("resize", size=size, fit=fit, centred=orient == "none"))
-    return (*steps, bind("quantise", bits=bits))
+    if crop == "breast":
+        steps.append(bind("blank-labels"))
+    return (*steps, bind("draw-lesions"), bind("quantise", bits=bits))
 
 
 def run(steps: tuple[Step, ...], image: MammoImage) -> MammoImage:
     """Return the image after all steps, in order."""
     for step in steps:
-        image = step(image)
+        with stage(step.name):
+            image = step(image)
     return image

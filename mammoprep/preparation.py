@@ -22,14 +22,14 @@ def steps(settings: Settings) -> tuple[pipeline.Step, ...]:
 
 
 def finish(
-    data: bytes, record: Record, bound: tuple[pipeline.Step, ...], *, voi: str
+    data: bytes, record: Record, bound: tuple[pipeline.Step, ...], *, voi: str, fast: bool = False
 ) -> MammoImage:
     """Return the finished picture of one file's bytes.
 
     Raises:
         RecordError: the file cannot be built.
     """
-    return pipeline.run(bound, dicom.read_image(data, record, voi=voi))
+    return pipeline.run(bound, dicom.open_image(data, record, voi=voi, fast=fast))
 
 
 def record_of(path: Path) -> Record:

@@ -54,16 +54,16 @@ def main() -> None:
     """Serve like the real child, but for the chosen inputs."""
     fault, part = sys.argv[1:3]
     marker = Path(sys.argv[3]) if len(sys.argv) > 3 else None
-    plain = dicom.read_image
+    plain = dicom.open_image
 
-    def read_image(data: bytes, record: object, **options: object) -> object:
+    def open_image(data: bytes, record: object, **options: object) -> object:
         if part in record.input and not (marker and marker.exists()):
             if marker:
                 marker.touch()
             FAULTS[fault]()
         return plain(data, record, **options)
 
-    dicom.read_image = read_image
+    dicom.open_image = open_image
     child.main()
 
 

@@ -6,6 +6,7 @@ x1, y1).
 """
 
 from dataclasses import dataclass, replace
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from mammoprep.core.schema import Box
 
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float]]
+_SNAP = 1e-6  # an edge this near to a whole pixel is that pixel's
 IDENTITY: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 
 
@@ -50,6 +52,52 @@ class Geometry:
         rows, columns = stored_size
         return cls((rows, columns), (rows, columns), IDENTITY, (0, 0, columns, rows), spacing_mm)
 
+    @classmethod
+    def of_samples(
+        cls,
+        stored_size: tuple[int, int],
+        size: tuple[int, int],
+        step: int,
+        origin: tuple[float, float],
+        spacing_mm: tuple[float, float] | None = None,
+    ) -> "Geometry":
+        """Return the geometry of samples that each stand for ``step`` x ``step`` stored pixels.
+
+        Args:
+            stored_size: (rows, columns) of the stored image.
+            size: (rows, columns) of the samples.
+            step: Stored pixels from one sample to the next.
+            origin: (y, x) in stored coordinates of the outer corner of the first sample's area,
+                which may lie outside of the image.
+            spacing_mm: (row, column) distance of stored pixel centres.
+        """
+        share = 1.0 / step
+        matrix: Matrix = (
+            (share, 0.0, 0.0 - origin[1] * share),
+            (0.0, share, 0.0 - origin[0] * share),
+        )
+        grid = cls(stored_size, size, matrix, (0, 0, 0, 0), spacing_mm)
+        return replace(grid, crop=grid.shown())
+
+    def shown(self) -> tuple[int, int, int, int]:
+        """Return the box of whole stored pixels that this grid touches, inside of the image."""
+        corners = self.to_stored([(0.0, 0.0), (float(self.size[1]), float(self.size[0]))])
+        low, high = corners.min(0) + _SNAP, corners.max(0) - _SNAP
+        rows, columns = self.stored_size
+        return (
+            max(floor(low[0]), 0),
+            max(floor(low[1]), 0),
+            min(ceil(high[0]), columns),
+            min(ceil(high[1]), rows),
+        )
+
+    def at_stored_pixels(self) -> "Geometry":
+        """Return the grid of the stored pixels in ``crop``, flipped when this grid is."""
+        grid = Geometry.of_stored(self.stored_size, self.stored_spacing_mm)
+        grid = grid.flipped_lr() if self.flipped else grid
+        x0, y0, x1, y1 = (round(edge) for edge in grid.box_from_stored(self.crop))
+        return grid.cropped((x0, y0, x1, y1))
+
     @property
     def flipped(self) -> bool:
         """Whether left and right are exchanged relative to the stored image."""
@@ -80,9 +128,7 @@ class Geometry:
             raise ValueError(f"crop {box} is not inside a grid of {columns} x {rows}")
         shift: Matrix = ((1.0, 0.0, -float(x0)), (0.0, 1.0, -float(y0)))
         cut = replace(self, size=(y1 - y0, x1 - x0), matrix=_compose(shift, self.matrix))
-        corners = cut.to_stored([(0.0, 0.0), (float(x1 - x0), float(y1 - y0))])
-        low, high = np.rint(corners.min(0)), np.rint(corners.max(0))
-        return replace(cut, crop=(int(low[0]), int(low[1]), int(high[0]), int(high[1])))
+        return replace(cut, crop=cut.shown())
 
     def resized(self, size: tuple[int, int]) -> "Geometry":
         """Return the geometry after stretching this whole grid to ``size`` (rows, columns)."""

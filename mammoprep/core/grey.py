@@ -22,5 +22,7 @@ def quantise(values: NDArray[np.floating[Any]], bits: int) -> NDArray[Any]:
     if bits not in (8, 16):
         raise ValueError(f"bits is 8 or 16, got {bits}")
     top = (1 << bits) - 1
-    levels = np.floor(values * np.float64(top) + 0.5)
-    return np.clip(levels, 0, top).astype(np.uint8 if bits == 8 else np.uint16)
+    levels = values * np.float64(top)
+    levels += 0.5
+    np.clip(levels, 0, top, out=levels)  # the cast below is then the floor
+    return levels.astype(np.uint8 if bits == 8 else np.uint16)

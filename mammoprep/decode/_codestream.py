@@ -12,6 +12,8 @@ _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _MOST_SEGMENTS = 1000
 _SOF = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
 _LS_SOF = 0xF7
+_COD, _COC, _SOT, _SOD, _EOC = 0xFF52, 0xFF53, 0xFF90, 0xFF93, b"\xff\xd9"
+_MOST_TRAILING = 4
 _BARE = frozenset((0x01, *range(0xD0, 0xD9)))
 
 
@@ -90,3 +92,44 @@ def _jpeg2000(data: bytes, start: int) -> Codestream | None:
     return Codestream(
         "jpeg2000", bottom - top, right - left, components, (depth & 0x7F) + 1, bool(depth & 0x80)
     )
+
+
+def resolutions(data: bytes) -> int:
+    """Return how often a JPEG 2000 codestream can be halved by leaving wavelet levels out.
+
+    0 for what is no JPEG 2000, and where halving would not be plain: several tiles, an offset
+    image, no end of codestream (the file may be cut off), or headers that change between parts.
+
+    Args:
+        data: One frame, a raw codestream or a JP2 file.
+    """
+    try:
+        start = _jp2_codestream(data) if data[:12] == _JP2_SIGNATURE else 0
+        if start is None or _jpeg2000(data, start) is None or not _one_plain_tile(data, start):
+            return 0
+        return _levels(data, start) if _EOC in data[-_MOST_TRAILING:] else 0
+    except struct.error:
+        return 0
+
+
+def _one_plain_tile(data: bytes, start: int) -> bool:
+    _, _, right, bottom, left, top, width, height, tile_x, tile_y, _ = struct.unpack_from(
+        ">HHIIIIIIIIH", data, start + 4
+    )
+    return not (left or top or tile_x or tile_y) and width >= right and height >= bottom
+
+
+def _levels(data: bytes, start: int) -> int:
+    """Return the decomposition levels of the main header (ISO/IEC 15444-1 A.6.1), when it rules."""
+    at, levels, in_tile = start + 2, 0, False
+    for _ in range(_MOST_SEGMENTS):
+        marker, length = struct.unpack_from(">HH", data, at)
+        if marker == _SOD:
+            return levels
+        if marker == _COC or (in_tile and marker == _COD):
+            return 0
+        if marker == _COD:
+            (levels,) = struct.unpack_from(">B", data, at + 9)
+        in_tile = in_tile or marker == _SOT
+        at += 2 + length
+    return 0

@@ -1,4 +1,4 @@
-"""Is a decoded picture a mammogram at all? Cheap figures, most of them on an 8 x smaller copy."""
+"""Is a decoded picture a mammogram at all? Cheap figures of an overview of it."""
 
 import math
 from typing import Any
@@ -26,7 +26,7 @@ def check_picture(
     """Check that presentation values show something, that it is no noise, and no negative.
 
     Args:
-        pixels: (rows, columns) in [0, 1].
+        pixels: (rows, columns) in [0, 1], a whole picture at any resolution.
         padding: Pixels that take part in nothing, or None.
 
     Returns:
@@ -40,7 +40,8 @@ def check_picture(
         return ("blank_image", needed), notes
     cells, valid = _cells(pixels, padding)
     noise = _coarse_share(cells[valid], deviation)
-    polarity = _polarity(cells, valid)
+    measured = np.ones(pixels.shape, bool) if padding is None else ~padding
+    polarity = _polarity(pixels, measured)
     return _noise(noise) or _negative(polarity), {**notes, **noise, **polarity}
 
 

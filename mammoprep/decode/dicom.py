@@ -1,23 +1,22 @@
 """DICOM file -> presentation values: gate, header, decoder, padding, grey levels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.core.errors import RecordError
 from mammoprep.core.geometry import Geometry
-from mammoprep.core.grey import quantise
 from mammoprep.core.schema import Record
+from mammoprep.core.stages import stage
 from mammoprep.decode import _kind, gate
 from mammoprep.decode._facts import Facts
-from mammoprep.decode._padding import find_padding
+from mammoprep.decode._picture import Picture
 from mammoprep.decode._plausible import check_picture
 from mammoprep.decode._terms import SOP_NAMES
 from mammoprep.decode._values import element, nesting
-from mammoprep.decode.codecs import Decoded, decode_frame
-from mammoprep.decode.grayscale import Rendering, count_values, parse_voi, render, take
+from mammoprep.decode.codecs import Frame, read_frame
+from mammoprep.decode.grayscale import Rendering, parse_voi
 from mammoprep.decode.header import PIXEL_DATA, parse, read_facts
 from mammoprep.image import Acquisition, MammoImage
 
@@ -32,56 +31,67 @@ class _Parsed:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """Stored values with their table and their padding."""
-
-    decoded: Decoded
-    rendering: Rendering
-    padding: NDArray[np.bool_] | None
-    warnings: tuple[str, ...]
-    notes: dict[str, Any]
-
-
-def read_image(
-    data: bytes, record: Record, *, voi: str = "auto", gate_kind: bool = True
+def open_image(
+    data: bytes, record: Record, *, voi: str = "auto", fast: bool = False, gate_kind: bool = True
 ) -> MammoImage:
-    """Decode a DICOM file to presentation values.
+    """Read a DICOM file: an overview of its presentation values, with the rest behind it.
 
     Args:
         data: The whole file.
         record: What the dataset's table says about it.
         voi: ``auto`` (the file's own transform), ``full`` (the whole stored range), ``percentile``
             (1 to 99 % of the pixels), ``C,W`` (a LINEAR window), ``window:<i>`` or ``lut:<i>``.
+        fast: Leave the wavelet levels of JPEG 2000 undecoded that the result does not need.
         gate_kind: Refuse pictures that are no screening mammograms; False makes these codes
             warnings, and takes the first of several frames.
 
     Returns:
-        float32 pixels in [0, 1] on the stored grid, 0 is black; padding is 0.
+        float32 pixels in [0, 1], 0 is black; padding is 0. A large image is an overview, whose
+        ``detail`` reads any part of the stored image; a small one is all there is.
 
     Raises:
         RecordError: any code of ``docs/failures.md`` up to the decoder's.
         ConfigError: ``voi`` is none of the above.
     """
-    parsed = _open(data, record, gate_kind=gate_kind)
-    stored = _render(parsed, voi)
-    pixels = take(stored.rendering.table.astype(np.float32), stored.decoded.stored)
-    if stored.padding is not None:
-        np.copyto(pixels, 0.0, where=stored.padding)
-    doubt, figures = check_picture(pixels, stored.padding)
-    doubts = _weigh(doubt, parsed, record)
+    wanted = parse_voi(voi)
+    with stage("header"):
+        parsed = _open(data, record, gate_kind=gate_kind)
     facts = parsed.facts
-    rows, columns = pixels.shape
+    picture = Picture(_frame(parsed), facts, wanted, fast=fast)
+    overview = picture.overview()
+    doubt, figures = check_picture(overview.pixels, overview.padding)
+    doubts = _weigh(doubt, parsed, record)
+    rendering = picture.rendering()
+    size = (overview.pixels.shape[0], overview.pixels.shape[1])
     image = MammoImage(
-        pixels=pixels,
-        geometry=Geometry.of_stored((rows, columns), facts.place.spacing_mm),
+        pixels=overview.pixels,
+        geometry=Geometry.of_samples(
+            picture.shape, size, overview.step, overview.origin, facts.place.spacing_mm
+        ),
         record=record,
-        acquisition=_acquisition(facts, stored),
-        padding=stored.padding,
+        acquisition=_acquisition(facts, rendering, picture.decoder),
+        padding=overview.padding,
+        detail=picture.detail if overview.step > 1 else None,
     )
-    return image.warn(*parsed.warnings, *stored.warnings, *doubts).note(
-        **_notes(facts, stored), **stored.notes, **figures
+    return image.warn(*parsed.warnings, *picture.warnings, *rendering.warnings, *doubts).note(
+        **_notes(facts, rendering, picture), **figures
     )
+
+
+def read_image(
+    data: bytes, record: Record, *, voi: str = "auto", gate_kind: bool = True
+) -> MammoImage:
+    """Decode a DICOM file to presentation values of all its pixels, on the stored grid.
+
+    Arguments and errors are those of ``open_image``.
+    """
+    image = open_image(data, record, voi=voi, gate_kind=gate_kind)
+    if image.detail is None:
+        return image
+    rows, columns = image.geometry.stored_size
+    whole = image.detail((0, 0, columns, rows), (rows, columns))
+    grid = Geometry.of_stored((rows, columns), image.geometry.stored_spacing_mm)
+    return replace(image, pixels=whole.pixels, padding=whole.padding, geometry=grid, detail=None)
 
 
 def render_stored(data: bytes, record: Record, *, voi: str = "auto", bits: int = 8) -> NDArray[Any]:
@@ -92,7 +102,7 @@ def render_stored(data: bytes, record: Record, *, voi: str = "auto", bits: int =
     Args:
         data: The whole file.
         record: What the dataset's table says about it.
-        voi: As for ``read_image``.
+        voi: As for ``open_image``.
         bits: 8 or 16.
 
     Returns:
@@ -102,11 +112,13 @@ def render_stored(data: bytes, record: Record, *, voi: str = "auto", bits: int =
         RecordError: the file cannot be read or decoded.
         ConfigError: ``voi`` is unknown.
     """
-    stored = _render(_open(data, record, gate_kind=False), voi)
-    picture = take(quantise(stored.rendering.table, bits), stored.decoded.stored)
-    if stored.padding is not None:
-        np.copyto(picture, 0, where=stored.padding)
-    return picture
+    parsed = _open(data, record, gate_kind=False)
+    return Picture(_frame(parsed), parsed.facts, parse_voi(voi), fast=False).quantised(bits)
+
+
+def _frame(parsed: _Parsed) -> Frame:
+    facts = parsed.facts
+    return read_frame(parsed.encoded, facts.pixels, facts.kind.frames or 1)
 
 
 def _open(data: bytes, record: Record, *, gate_kind: bool) -> _Parsed:
@@ -156,30 +168,18 @@ def _conflicts(facts: Facts, record: Record) -> list[str]:
     return found
 
 
-def _render(parsed: _Parsed, voi: str) -> _Stored:
-    wanted = parse_voi(voi)
-    facts = parsed.facts
-    decoded = decode_frame(parsed.encoded, facts.pixels, facts.kind.frames or 1)
-    stored = decoded.stored
-    padding, odd, notes = find_padding(stored, facts.grey.padding)
-    counts = count_values(stored, padding) if wanted.mode == "percentile" else None
-    rendering = render(facts.grey, facts.pixels, stored.dtype, wanted, counts)
-    warnings = (*decoded.warnings, *odd, *rendering.warnings)
-    return _Stored(decoded, rendering, padding, warnings, notes)
-
-
-def _acquisition(facts: Facts, stored: _Stored) -> Acquisition:
+def _acquisition(facts: Facts, rendering: Rendering, decoder: str) -> Acquisition:
     side = facts.place.laterality
     return Acquisition(
         photometric=facts.pixels.photometric,
         bits_stored=facts.pixels.bits_stored,
         transfer_syntax=facts.pixels.transfer_syntax,
-        voi=stored.rendering.voi,
-        voi_function=stored.rendering.function,
-        window=stored.rendering.window,
+        voi=rendering.voi,
+        voi_function=rendering.function,
+        window=rendering.window,
         manufacturer=facts.place.manufacturer,
         decode="exact",
-        decoder=stored.decoded.decoder,
+        decoder=decoder,
         laterality=side if side in ("L", "R") else None,
         view=facts.place.view,
         patient_orientation=facts.place.orientation,
@@ -187,7 +187,7 @@ def _acquisition(facts: Facts, stored: _Stored) -> Acquisition:
     )
 
 
-def _notes(facts: Facts, stored: _Stored) -> dict[str, Any]:
+def _notes(facts: Facts, rendering: Rendering, picture: Picture) -> dict[str, Any]:
     kind, pixels, grey = facts.kind, facts.pixels, facts.grey
     return {
         "sop_class": SOP_NAMES.get(kind.sop_class or "", "other"),
@@ -198,15 +198,17 @@ def _notes(facts: Facts, stored: _Stored) -> dict[str, Any]:
         "burned_in": kind.burned_in,
         "bits": f"{pixels.bits_stored} of {pixels.bits_allocated}, high bit {pixels.high_bit}",
         "signed": pixels.signed,
-        "codestream_precision": stored.decoded.precision,
-        "decoder": stored.decoded.decoder,
+        "codestream_precision": picture.precision,
+        "resolutions": picture.levels,
+        "decoder": picture.decoder,
         "padding_values": None if grey.padding is None else list(grey.padding),
-        "voi": stored.rendering.voi,
-        "voi_why": stored.rendering.why,
+        "voi": rendering.voi,
+        "voi_why": rendering.why,
         "voi_luts": len(grey.voi_luts),
         "voi_windows": min(len(grey.centers), len(grey.widths)),
         "presentation_shape": grey.shape,
         "laterality_stated": facts.place.laterality,
         "spacing_source": facts.place.spacing_source,
-        **stored.rendering.notes,
+        **picture.notes,
+        **rendering.notes,
     }

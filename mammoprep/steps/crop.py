@@ -1,7 +1,7 @@
-"""Cut the image to the breast, a little wider than its mask, free of burned-in labels."""
+"""Cut the image to the breast, a little wider than its mask."""
 
 from dataclasses import replace
-from math import ceil, floor
+from math import ceil
 
 import numpy as np
 
@@ -29,36 +29,10 @@ def breast_box(image: MammoImage, margin: float) -> PixelBox:
     return max(x0 - wide, 0), max(y0 - high, 0), min(x1 + wide, columns), min(y1 + high, rows)
 
 
-def without_labels(image: MammoImage) -> MammoImage:
-    """Return the image with its labels set to 0 where they are not breast.
-
-    The boxes are those that ``find_breast`` noted under ``labels``. A pixel of the breast mask is
-    never touched. Warning ``label_removed`` when a label was there.
-
-    Args:
-        image: Any image; without noted labels or without a breast mask it is returned as it is.
-    """
-    rows, columns = image.geometry.size
-    if image.breast is None:
-        return image
-    pixels = None
-    for box in image.notes.get("labels", ()):
-        x0, y0, x1, y1 = image.geometry.box_from_stored(box)
-        down = slice(max(floor(y0), 0), max(min(ceil(y1), rows), 0))
-        across = slice(max(floor(x0), 0), max(min(ceil(x1), columns), 0))
-        blank = ~image.breast[down, across]
-        if not blank.any():
-            continue
-        pixels = image.pixels.copy() if pixels is None else pixels
-        pixels[down, across][blank] = 0
-    return image if pixels is None else replace(image, pixels=pixels).warn("label_removed")
-
-
 def apply(image: MammoImage, *, region: str = "breast", margin: float = 0.02) -> MammoImage:
     """Return the part of the image around its breast; all arrays and the geometry as one.
 
-    Pixels outside the breast keep their values, but for burned-in labels inside the box, which
-    become 0 (``label_removed``): their text would tell the side, the view or the hospital.
+    Pixels outside the breast keep their values.
 
     Args:
         image: Best after ``find_breast``; without a breast mask the whole frame is kept.
@@ -77,7 +51,7 @@ def apply(image: MammoImage, *, region: str = "breast", margin: float = 0.02) ->
     x0, y0, x1, y1 = breast_box(image, margin)
     down, across = slice(y0, y1), slice(x0, x1)
     padding, breast, mask = image.padding, image.breast, image.mask
-    cut = replace(
+    return replace(
         image,
         pixels=image.pixels[down, across],
         geometry=image.geometry.cropped((x0, y0, x1, y1)),
@@ -85,4 +59,3 @@ def apply(image: MammoImage, *, region: str = "breast", margin: float = 0.02) ->
         breast=None if breast is None else breast[down, across],
         mask=None if mask is None else mask[down, across],
     )
-    return without_labels(cut)

@@ -1,6 +1,6 @@
 """Bring an image to its exact output size: area averaging down, linear up, axis by axis."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import floor
 from typing import Any
@@ -9,31 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.core.errors import ConfigError
+from mammoprep.core.geometry import Geometry
 from mammoprep.image import MammoImage
-from mammoprep.steps._area import scale, turned
+from mammoprep.steps._area import Span, cover, rows_at, scale, turned
 
 FITS = ("pad", "stretch")
-
-
-def _any_rows(mask: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-    """Combine the rows each output row touches; whole-number edges, so that no corner is lost."""
-    length = mask.shape[0]
-    edges = np.arange(count + 1, dtype=np.int64) * length
-    low, high = edges[:-1] // count, -(-edges[1:] // count)
-    out = np.empty((count, mask.shape[1]), mask.dtype)
-    for row in range(count):
-        np.maximum.reduce(mask[low[row] : high[row]], axis=0, out=out[row])
-    return out
-
-
-def cover(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return a mask in which every pixel that overlaps a set input pixel, however little, is set.
-
-    Args:
-        mask: uint8 (rows, columns).
-        size: Rows and columns to make.
-    """
-    return turned(_any_rows(turned(_any_rows(mask, size[0])), size[1]))
+HALF = np.float32(0.5 - 1e-6)  # a tie is "at least half" whatever float32 made of it
 
 
 def majority(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -43,8 +24,7 @@ def majority(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_
         mask: bool (rows, columns).
         size: Rows and columns to make.
     """
-    half = np.float32(0.5 - 1e-6)  # a tie is "at least half" whatever float32 made of it
-    return np.asarray(scale(mask.view(np.uint8), size) >= half)
+    return np.asarray(scale(mask.view(np.uint8), size) >= HALF)
 
 
 def content_size(grid: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:
@@ -68,16 +48,57 @@ def _lay(values: NDArray[Any], frame: tuple[int, int], corner: tuple[int, int]) 
     return out
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What is resampled: arrays on one grid, and which part of it in rows and in columns."""
+
+    pixels: NDArray[Any]
+    padding: NDArray[np.bool_] | None
+    spans: tuple[Span, Span] | None
+    mirrored: bool = False
+    decode: str = "exact"
+
+
+def _source(image: MammoImage, grid: Geometry, content: tuple[int, int]) -> _Source:
+    """Return the image's own pixels, or as fine ones of its box as ``content`` needs."""
+    if image.detail is None:
+        return _Source(image.pixels, image.padding, None, decode=image.acquisition.decode)
+    found = image.detail(grid.crop, content)
+    x0, y0, x1, y1 = grid.crop
+    top, left = (Fraction(corner) for corner in found.origin)
+    down = ((y0 - top) / found.step, (y1 - top) / found.step)
+    across = ((x0 - left) / found.step, (x1 - left) / found.step)
+    name = "exact" if found.step == 1 else f"level:{found.step.bit_length() - 1}"
+    return _Source(found.pixels, found.padding, (down, across), grid.flipped, name)
+
+
+def _scaled(values: NDArray[Any], source: _Source, size: tuple[int, int]) -> NDArray[np.float32]:
+    out = scale(values, size, source.spans)
+    return out[:, ::-1] if source.mirrored else out
+
+
 def _unmeasured(
-    padding: NDArray[np.bool_] | None,
-    content: tuple[int, int],
-    frame: tuple[int, int],
-    corner: tuple[int, int],
+    source: _Source, content: tuple[int, int], frame: tuple[int, int], corner: tuple[int, int]
 ) -> NDArray[np.bool_] | None:
-    if padding is None and content == frame:
-        return None
-    measured = np.ones(content, bool) if padding is None else ~majority(padding, content)
+    if source.padding is None:
+        if content == frame:
+            return None
+        measured = np.ones(content, bool)
+    else:
+        measured = _scaled(source.padding.view(np.uint8), source, content) < HALF
     return ~_lay(measured, frame, corner)
+
+
+def _breast(
+    image: MammoImage, content: tuple[int, int], geometry: Geometry
+) -> NDArray[np.bool_] | None:
+    """Return the breast at ``content``: by half a pixel's area, or along its overview's outline."""
+    if image.breast is None or image.detail is None:
+        return None if image.breast is None else majority(image.breast, content)
+    centres = np.arange(max(content)) + 0.5
+    places = image.geometry.from_stored(geometry.to_stored(np.stack([centres, centres], axis=1)))
+    rows = rows_at(image.breast.view(np.uint8), places[: content[0], 1])
+    return np.asarray(turned(rows_at(turned(rows), places[: content[1], 0])) > HALF)
 
 
 def apply(
@@ -85,8 +106,9 @@ def apply(
 ) -> MammoImage:
     """Return the image at exactly ``size``, with padding, breast, mask and geometry.
 
-    Pixels become float32. Lesions are kept by any overlap, the breast and the padding by half a
-    pixel's area. Added pixels are 0 and count as padding.
+    Behind an overview, as much of the stored image is decoded as ``size`` needs. Pixels become
+    float32. Lesions are kept by any overlap, the breast and the padding by half a pixel's area.
+    Added pixels are 0 and count as padding.
 
     Args:
         image: Pixels (rows, columns), or with channels last.
@@ -98,22 +120,25 @@ def apply(
 
     Raises:
         ConfigError: ``fit`` is unknown or ``size`` is not two positive numbers.
+        RecordError: the pixels behind an overview cannot be decoded.
     """
     if fit not in FITS:
         raise ConfigError(f"fit is one of {', '.join(FITS)}, got {fit!r}.")
     if len(size) != 2 or min(size) < 1:
         raise ConfigError(f"size is (width, height), both at least 1, got {size!r}.")
+    grid = image.geometry if image.detail is None else image.geometry.at_stored_pixels()
     frame = (int(size[1]), int(size[0]))
-    content = frame if fit == "stretch" else content_size(image.geometry.size, frame)
-    top = (frame[0] - content[0]) // 2
-    left = (frame[1] - content[1]) // 2 if centred else 0
-    corner = (top, left)
-    breast, mask = image.breast, image.mask
+    content = frame if fit == "stretch" else content_size(grid.size, frame)
+    corner = (frame[0] - content[0]) // 2, (frame[1] - content[1]) // 2 if centred else 0
+    source = _source(image, grid, content)
+    breast, mask = _breast(image, content, grid.resized(content)), image.mask
     return replace(
         image,
-        pixels=_lay(scale(image.pixels, content), frame, corner),
-        geometry=image.geometry.resized(content).padded(frame, left=left, top=top),
-        padding=_unmeasured(image.padding, content, frame, corner),
-        breast=None if breast is None else _lay(majority(breast, content), frame, corner),
+        pixels=_lay(_scaled(source.pixels, source, content), frame, corner),
+        geometry=grid.resized(content).padded(frame, left=corner[1], top=corner[0]),
+        acquisition=replace(image.acquisition, decode=source.decode),
+        padding=_unmeasured(source, content, frame, corner),
+        breast=None if breast is None else _lay(breast, frame, corner),
         mask=None if mask is None else _lay(cover(mask, content), frame, corner),
+        detail=None,
     )

@@ -15,7 +15,7 @@ from mammoprep.image import Acquisition, MammoImage
 STEPS = "mammoprep.steps"
 NAMES = plugins.names(STEPS)
 EXAMPLE = {"resize": {"size": (90, 120)}}  # what has no default
-ORDER = ("draw-lesions", "find-breast", "orient", "crop", "resize", "quantise")
+ORDER = ("draw-lesions", "find-breast", "orient", "crop", "resize", "blank-labels", "quantise")
 ARRAYS = ("pixels", "padding", "breast", "mask")
 SIZE = (240, 180)
 MARK = (130.5, 110.5)  # (x, y), in the breast of a picture whose chest wall is at the right

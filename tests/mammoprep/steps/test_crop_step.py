@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mammoprep.core.errors import ConfigError
-from mammoprep.steps import crop, find_breast, orient
+from mammoprep.steps import blank_labels, crop, find_breast, orient
 
 
 def box_image(image_of, box, shape=(100, 80)):
@@ -62,7 +62,7 @@ def test_a_label_inside_the_box_is_blanked_and_told(breast, image_of, text_on, m
     labelled = text_on(breast, "RMLO", (48, 62))
     stored = labelled[:, ::-1].copy() if mirrored else labelled
     found = orient.apply(find_breast.apply(image_of(stored)))
-    out = crop.apply(found)
+    out = blank_labels.apply(crop.apply(found))
     assert "label_removed" in out.warnings
     outside = ~out.breast
     assert out.pixels[outside].max() < 0.3
@@ -72,7 +72,7 @@ def test_a_label_inside_the_box_is_blanked_and_told(breast, image_of, text_on, m
 def test_blanking_leaves_every_pixel_of_the_breast(breast, image_of, text_on):
     found = find_breast.apply(image_of(text_on(breast, "RMLO", (48, 62))))
     whole = found.note(labels=[[0, 0, 180, 240]])
-    out = crop.apply(whole, margin=0.0)
+    out = blank_labels.apply(crop.apply(whole, margin=0.0))
     x0, y0, x1, y1 = out.geometry.crop
     stored = found.pixels[y0:y1, x0:x1]
     np.testing.assert_array_equal(out.pixels[out.breast], stored[out.breast])
@@ -80,7 +80,9 @@ def test_blanking_leaves_every_pixel_of_the_breast(breast, image_of, text_on):
 
 
 def test_a_label_outside_the_box_is_not_worth_a_word(breast, image_of, text_on):
-    out = crop.apply(find_breast.apply(image_of(text_on(breast, "R", (150, 30)))))
+    out = blank_labels.apply(
+        crop.apply(find_breast.apply(image_of(text_on(breast, "R", (150, 30)))))
+    )
     assert "label_removed" not in out.warnings
 
 

@@ -1,0 +1,241 @@
+"""One frame as presentation values: an overview of all of it, and any part as fine as needed.
+
+Breast, side and crop are found on the overview, so that nothing large is computed for pixels that
+are then cut off. A JPEG 2000 file holds an overview of its own, a low resolution, and it serves
+however the rest is decoded: ``fast`` and ``exact`` therefore give the same box.
+"""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from mammoprep.core.grey import quantise
+from mammoprep.core.stages import stage
+from mammoprep.decode import reduced
+from mammoprep.decode._facts import Facts
+from mammoprep.decode._padding import Mask, find_padding, in_range, judge, touching_border
+from mammoprep.decode.codecs import Decoded, Frame, decode
+from mammoprep.decode.grayscale import Rendering, Voi, count_values, render, take
+from mammoprep.image import Samples
+
+OVERVIEW_SIDE = 512
+SHOWS = 0.05
+HALF = 0.5
+
+PixelBox = tuple[int, int, int, int]
+
+
+def overview_level(shape: tuple[int, int]) -> int:
+    """Return the last level at which the longer side still has 512 samples."""
+    return max(0, (max(shape) // OVERVIEW_SIDE).bit_length() - 1)
+
+
+class Picture:
+    """A frame that decodes what is asked for and keeps it.
+
+    Attributes:
+        shape: (rows, columns) of the stored image.
+        precision: Bits of a sample by the codestream, or None.
+        levels: How often the frame can be halved by decoding less of it.
+        decoder: Name and version of the decoder of the finest pixels.
+        warnings: Codes of what was odd while decoding; complete after ``overview``.
+        notes: What was decided about padding; complete after ``overview``.
+    """
+
+    def __init__(self, frame: Frame, facts: Facts, voi: Voi, *, fast: bool) -> None:
+        """Decode everything, unless ``fast`` is asked for and safe.
+
+        Raises:
+            RecordError: the frame cannot be decoded or its window cannot be used.
+        """
+        self._frame, self._facts, self._voi = frame, facts, voi
+        self.precision = frame.precision
+        self.shape = (frame.pixels.rows or 0, frame.pixels.columns or 0)
+        self.warnings: tuple[str, ...] = ()
+        self.notes: dict[str, Any] = {}
+        self._renderings: dict[np.dtype[Any], Rendering] = {}
+        self._counts: NDArray[np.int64] | None = None
+        self._decoded: Decoded | None = None
+        found, level = reduced.levels(frame), overview_level(self.shape)
+        self.levels = found if 0 < level <= found else 0
+        self.decoder = f"pillow {PIL.__version__}, reduced"
+        if not (fast and self.levels and self._may_be_reduced()):
+            self._decode_all()
+
+    def rendering(self) -> Rendering:
+        """Return the table from stored values to presentation values, and how it came about."""
+        return self._rendering(self._dtype())
+
+    def quantised(self, bits: int) -> NDArray[Any]:
+        """Return the whole picture from the float64 table, rounded once, uint8 or uint16."""
+        stored = self._stored(0)
+        picture = take(quantise(self._rendering(stored.dtype).table, bits), stored)
+        padding = find_padding(stored, self._facts.grey.padding)
+        if padding is not None:
+            np.copyto(picture, 0, where=padding)
+        return picture
+
+    def overview(self) -> Samples:
+        """Return the whole picture with 512 to 1023 samples along its longer side, or all of it."""
+        level = overview_level(self.shape)
+        if level == 0:
+            stored = self._stored(0)
+            self._judge(stored)
+            return self._samples(stored, 1, (0.0, 0.0))
+        if self.levels:
+            return self._low_resolution(level)
+        return self._block_means(1 << level)
+
+    def detail(self, box: PixelBox, size: tuple[int, int]) -> Samples:
+        """Return the fewest samples of ``box`` that still cover ``size``; see ``image.Detail``."""
+        x0, y0, x1, y1 = box
+        level = 0
+        if self._decoded is None:
+            most = min((y1 - y0) // max(size[0], 1), (x1 - x0) // max(size[1], 1))
+            level = min(self.levels, max(0, most.bit_length() - 1))
+        stored = self._stored(level)
+        if level == 0:
+            return self._samples(stored[y0:y1, x0:x1], 1, (float(y0), float(x0)))
+        (top, bottom), (left, right) = (
+            _covering(span, level, side)
+            for span, side in zip(((y0, y1), (x0, x1)), stored.shape, strict=True)
+        )
+        return self._samples(
+            stored[top:bottom, left:right], 1 << level, _origin((top, left), level)
+        )
+
+    def _may_be_reduced(self) -> bool:
+        """Return whether averaging before the grey values shows what averaging after them does.
+
+        Padding that is bright until it is blanked would bleed into its neighbours, and percentiles
+        are those of all pixels.
+        """
+        if self._voi.mode == "percentile":
+            return False
+        if self._facts.grey.padding is None:
+            return True
+        table = self._rendering(self._dtype()).table
+        patterns = np.arange(table.size, dtype=self._dtype())
+        shown = table[in_range(patterns, self._facts.grey.padding)]
+        return shown.size == 0 or float(shown.max()) <= SHOWS
+
+    def _dtype(self) -> np.dtype[Any]:
+        if self._decoded is not None:
+            return self._decoded.stored.dtype
+        return np.dtype(np.uint8 if self._frame.precision == 8 else np.uint16)
+
+    def _decode_all(self) -> Decoded:
+        with stage("decode"):
+            decoded = decode(self._frame)
+        self._decoded = decoded
+        self.decoder = decoded.decoder
+        self.warnings += decoded.warnings
+        if self._voi.mode == "percentile":
+            padding = find_padding(decoded.stored, self._facts.grey.padding)
+            self._counts = count_values(decoded.stored, padding)
+        return decoded
+
+    def _stored(self, level: int) -> NDArray[Any]:
+        if level == 0:
+            decoded = self._decoded or self._decode_all()
+            return decoded.stored
+        with stage("decode"):
+            return reduced.decode_level(self._frame, level)
+
+    def _rendering(self, dtype: np.dtype[Any]) -> Rendering:
+        if dtype not in self._renderings:
+            grey, pixels = self._facts.grey, self._facts.pixels
+            self._renderings[dtype] = render(grey, pixels, dtype, self._voi, self._counts)
+        return self._renderings[dtype]
+
+    def _table(self, dtype: np.dtype[Any]) -> NDArray[np.float32]:
+        return self._rendering(dtype).table.astype(np.float32)
+
+    def _samples(self, stored: NDArray[Any], step: int, origin: tuple[float, float]) -> Samples:
+        with stage("gray"):
+            pixels = take(self._table(stored.dtype), stored)
+            padding = find_padding(stored, self._facts.grey.padding)
+            if padding is not None:
+                np.copyto(pixels, 0.0, where=padding)
+            return Samples(pixels, padding, step, origin)
+
+    def _judge(self, stored: NDArray[Any]) -> None:
+        limits = self._facts.grey.padding
+        if limits is not None:
+            candidates = in_range(stored, limits)
+            odd, self.notes = judge(candidates, touching_border(candidates))
+            self.warnings += odd
+
+    def _low_resolution(self, level: int) -> Samples:
+        stored = self._stored(level)
+        self._judge(stored)
+        samples = self._samples(stored, 1 << level, _origin((0, 0), level))
+        if samples.padding is None:
+            return samples
+        # What the wavelet mixed of padding and picture along their border is neither.
+        padding = _widened(samples.padding)
+        np.copyto(samples.pixels, 0.0, where=padding)
+        return Samples(samples.pixels, padding, samples.step, samples.origin)
+
+    def _block_means(self, step: int) -> Samples:
+        stored, limits = self._stored(0), self._facts.grey.padding
+        table = self._table(stored.dtype)
+        with stage("gray"):
+            if limits is None:
+                return Samples(_means(stored, table, None, step), None, step, (0.0, 0.0))
+            ones = np.ones_like(table)
+            share = _means(stored, ones, limits, step)  # of what was measured
+            candidates = share < HALF
+            padding = touching_border(candidates)
+            odd, self.notes = judge(candidates, padding)
+            self.warnings += odd
+            pixels = _means(stored, table, None, step)
+            if padding is not None:
+                # Along its border only what was measured counts.
+                measured = _means(stored, table, limits, step)
+                np.copyto(pixels, measured, where=_widened(padding))
+                np.copyto(pixels, 0.0, where=padding)
+            return Samples(pixels, padding, step, (0.0, 0.0))
+
+
+def _widened(mask: Mask) -> Mask:
+    return np.asarray(cv2.dilate(mask.view(np.uint8), np.ones((3, 3), np.uint8)) > 0)
+
+
+def _origin(first: tuple[int, int], level: int) -> tuple[float, float]:
+    """Return (y, x) in stored coordinates of the outer corner of a level's sample."""
+    step = 1 << level
+    return (first[0] - 0.5) * step + 0.5, (first[1] - 0.5) * step + 0.5
+
+
+def _covering(span: tuple[int, int], level: int, side: int) -> tuple[int, int]:
+    """Return the samples (first, end) of a level that touch a span of stored pixels."""
+    step = 1 << level
+    first = (2 * span[0] - 1 + step) // (2 * step)
+    end = -(-(2 * span[1] - 1 + step) // (2 * step))
+    return max(first, 0), min(end, side)
+
+
+def _means(
+    stored: NDArray[Any],
+    table: NDArray[np.float32],
+    without: tuple[int, int] | None,
+    step: int,
+) -> NDArray[np.float32]:
+    """Return the means of ``table[stored]`` over blocks; values in ``without`` count as 0."""
+    if without is not None:
+        table = table.copy()
+        patterns = np.arange(table.size, dtype=f"u{stored.dtype.itemsize}").view(stored.dtype)
+        table[in_range(patterns, without)] = 0
+    rows, columns = stored.shape
+    sums = np.empty((-(-rows // step), columns), np.float32)
+    for row in range(sums.shape[0]):
+        values = take(table, stored[row * step : (row + 1) * step])
+        np.add.reduce(values, axis=0, out=sums[row])
+    total: NDArray[np.float32] = np.add.reduceat(sums, np.arange(0, columns, step), axis=1)
+    high = np.diff(np.append(np.arange(0, rows, step), rows)).astype(np.float32)
+    wide = np.diff(np.append(np.arange(0, columns, step), columns)).astype(np.float32)
+    return total / (high[:, None] * wide)
