@@ -5,6 +5,7 @@ are then cut off. A JPEG 2000 file holds an overview of its own, a low resolutio
 however the rest is decoded: ``fast`` and ``exact`` therefore give the same box.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -23,7 +24,6 @@ from mammoprep.image import Samples
 
 OVERVIEW_SIDE = 512
 SHOWS = 0.05
-HALF = 0.5
 
 PixelBox = tuple[int, int, int, int]
 
@@ -85,9 +85,15 @@ class Picture:
             stored = self._stored(0)
             self._judge(stored)
             return self._samples(stored, 1, (0.0, 0.0))
-        if self.levels:
-            return self._low_resolution(level)
-        return self._block_means(1 << level)
+        stored, origin = self._small(level)
+        self._judge(stored)
+        samples = self._samples(stored, 1 << level, origin)
+        if samples.padding is None:
+            return samples
+        # What was mixed of padding and picture along their border is neither.
+        padding = _widened(samples.padding)
+        np.copyto(samples.pixels, 0.0, where=padding)
+        return replace(samples, padding=padding)
 
     def detail(self, box: PixelBox, size: tuple[int, int]) -> Samples:
         """Return the fewest samples of ``box`` that still cover ``size``; see ``image.Detail``."""
@@ -169,36 +175,13 @@ class Picture:
             odd, self.notes = judge(candidates, touching_border(candidates))
             self.warnings += odd
 
-    def _low_resolution(self, level: int) -> Samples:
-        stored = self._stored(level)
-        self._judge(stored)
-        samples = self._samples(stored, 1 << level, _origin((0, 0), level))
-        if samples.padding is None:
-            return samples
-        # What the wavelet mixed of padding and picture along their border is neither.
-        padding = _widened(samples.padding)
-        np.copyto(samples.pixels, 0.0, where=padding)
-        return Samples(samples.pixels, padding, samples.step, samples.origin)
-
-    def _block_means(self, step: int) -> Samples:
-        stored, limits = self._stored(0), self._facts.grey.padding
-        table = self._table(stored.dtype)
+    def _small(self, level: int) -> tuple[NDArray[Any], tuple[float, float]]:
+        """Return the stored values at a level: the file's own where it has it, or block means."""
+        if self.levels:
+            return self._stored(level), _origin((0, 0), level)
+        stored = self._stored(0)
         with stage("gray"):
-            if limits is None:
-                return Samples(_means(stored, table, None, step), None, step, (0.0, 0.0))
-            ones = np.ones_like(table)
-            share = _means(stored, ones, limits, step)  # of what was measured
-            candidates = share < HALF
-            padding = touching_border(candidates)
-            odd, self.notes = judge(candidates, padding)
-            self.warnings += odd
-            pixels = _means(stored, table, None, step)
-            if padding is not None:
-                # Along its border only what was measured counts.
-                measured = _means(stored, table, limits, step)
-                np.copyto(pixels, measured, where=_widened(padding))
-                np.copyto(pixels, 0.0, where=padding)
-            return Samples(pixels, padding, step, (0.0, 0.0))
+            return block_means(stored, 1 << level), (0.0, 0.0)
 
 
 def _widened(mask: Mask) -> Mask:
@@ -219,23 +202,26 @@ def _covering(span: tuple[int, int], level: int, side: int) -> tuple[int, int]:
     return max(first, 0), min(end, side)
 
 
-def _means(
-    stored: NDArray[Any],
-    table: NDArray[np.float32],
-    without: tuple[int, int] | None,
-    step: int,
-) -> NDArray[np.float32]:
-    """Return the means of ``table[stored]`` over blocks; values in ``without`` count as 0."""
-    if without is not None:
-        table = table.copy()
-        patterns = np.arange(table.size, dtype=f"u{stored.dtype.itemsize}").view(stored.dtype)
-        table[in_range(patterns, without)] = 0
-    rows, columns = stored.shape
-    sums = np.empty((-(-rows // step), columns), np.float32)
-    for row in range(sums.shape[0]):
-        values = take(table, stored[row * step : (row + 1) * step])
-        np.add.reduce(values, axis=0, out=sums[row])
-    total: NDArray[np.float32] = np.add.reduceat(sums, np.arange(0, columns, step), axis=1)
-    high = np.diff(np.append(np.arange(0, rows, step), rows)).astype(np.float32)
-    wide = np.diff(np.append(np.arange(0, columns, step), columns)).astype(np.float32)
-    return total / (high[:, None] * wide)
+def block_means(stored: NDArray[Any], step: int) -> NDArray[Any]:
+    """Return the mean of every ``step`` x ``step`` pixels; the last ones of less, where it ends.
+
+    Args:
+        stored: (rows, columns), 8 or 16 bits.
+        step: Side of a block.
+    """
+    values = stored.astype(np.int16) if stored.dtype == np.int8 else stored  # cv2 has no int8 here
+    cuts = [side // step * step for side in values.shape]
+    parts = [
+        [
+            cv2.resize(part, _blocks(part.shape, step), interpolation=cv2.INTER_AREA)
+            for part in np.split(band, cuts[1:], axis=1)
+            if part.size
+        ]
+        for band in np.split(values, cuts[:1], axis=0)
+        if band.size
+    ]
+    return np.block(parts).astype(stored.dtype)
+
+
+def _blocks(shape: tuple[int, ...], step: int) -> tuple[int, int]:
+    return -(-shape[1] // step), -(-shape[0] // step)

@@ -65,6 +65,7 @@ def decode_level(frame: Frame, level: int) -> NDArray[Any]:
 
 
 def _decode(data: bytes, level: int, size: tuple[int, int]) -> NDArray[Any]:
+    words: NDArray[Any]
     with Image.open(io.BytesIO(data), formats=("JPEG2000",)) as picture:
         tile = picture.tile[0]
         codec = tile.args[0] if isinstance(tile.args, tuple) else None
@@ -72,16 +73,14 @@ def _decode(data: bytes, level: int, size: tuple[int, int]) -> NDArray[Any]:
         # Pillow's own `reduce` rounds the size where the codestream takes the ceiling.
         picture.tile = [tile._replace(extents=extents, args=(codec, level, 0, -1, len(data)))]
         picture._size = (size[1], size[0])
-        words: NDArray[Any] = np.asarray(picture)  # decodes
-        return words
+        words = np.asarray(picture)  # decodes
+    return words
 
 
 def _within(words: NDArray[Any], bits_stored: int) -> NDArray[Any]:
     top = (1 << bits_stored) - 1
     highest = int(words.max())
-    if highest <= top:
-        return words
     if highest > top * (1 + _OVERSHOOT):
         detail = f"values far beyond the {bits_stored} stored bits"
         raise RecordError("bits_exceed_stored", detail)
-    return np.minimum(words, words.dtype.type(top))
+    return words if highest <= top else np.minimum(words, words.dtype.type(top))

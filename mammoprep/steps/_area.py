@@ -66,14 +66,19 @@ def rows_at(values: NDArray[Any], centres: NDArray[np.float64]) -> NDArray[np.fl
     return np.asarray(values[below] * (1 - share) + values[above] * share, dtype=np.float32)
 
 
+def _centres(span: Span, count: int) -> NDArray[np.float64]:
+    """Return where the centres of ``count`` output rows lie, in input rows."""
+    places = np.arange(count, dtype=np.float64) + 0.5
+    return float(span[0]) + places * (float(span[1] - span[0]) / count)
+
+
 def _scale_rows(values: NDArray[Any], count: int, span: Span) -> NDArray[np.float32]:
     length = span[1] - span[0]
     if span == (Fraction(0), Fraction(count)) and values.shape[0] == count:
         return values.astype(np.float32, copy=False)
     if count <= length:
         return _mean_rows(values, count, span)
-    steps = np.arange(count, dtype=np.float64) + 0.5
-    return rows_at(values, float(span[0]) + steps * (float(length) / count))
+    return rows_at(values, _centres(span, count))
 
 
 def turned(values: NDArray[Any]) -> NDArray[Any]:
@@ -99,6 +104,25 @@ def scale(
     down, across = spans or tuple((Fraction(0), Fraction(side)) for side in values.shape[:2])
     rows = _scale_rows(values, size[0], down)
     return np.asarray(turned(_scale_rows(turned(rows), size[1], across)))
+
+
+def at_centres(
+    mask: NDArray[np.bool_], size: tuple[int, int], spans: tuple[Span, Span] | None = None
+) -> NDArray[np.bool_]:
+    """Return the mask at ``size``, each pixel as it is at the pixel's centre.
+
+    Args:
+        mask: bool (rows, columns).
+        size: Rows and columns to make.
+        spans: As for ``scale``.
+    """
+    down, across = spans or tuple((Fraction(0), Fraction(side)) for side in mask.shape)
+    rows, columns = (
+        np.minimum(_centres(span, count).astype(np.int64), side - 1)
+        for span, count, side in zip((down, across), size, mask.shape, strict=True)
+    )
+    found: NDArray[np.bool_] = mask[rows][:, columns]
+    return found
 
 
 def _any_rows(mask: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:

@@ -64,14 +64,15 @@ def modes(grey: Grey) -> list[float]:
     Args:
         grey: Presentation values, any shape, not empty.
     """
-    steps = (np.sqrt(np.clip(grey, 0, 1)) * (BINS - 1) + 0.5).astype(np.int64)
+    steps = (np.sqrt(np.clip(grey, 0, 1)) * (BINS - 1) + 0.5).astype(np.uint8)
     counts = np.bincount(steps.ravel(), minlength=BINS)
     smooth = cv2.GaussianBlur(counts.astype(np.float64)[None], (0, 0), 2.0)[0]
     ahead = np.append(smooth[1:], 0)
     behind = np.insert(smooth[:-1], 0, 0)
     peaks = np.flatnonzero((smooth > ahead) & (smooth >= behind))
     below = np.cumsum(counts)[np.minimum(peaks + 4, BINS - 1)]
-    gathered = (grey[np.abs(steps - peak) <= 2] for peak in peaks[below >= MODE_SHARE * grey.size])
+    levels = peaks[below >= MODE_SHARE * grey.size].tolist()
+    gathered = (grey[(steps >= max(peak - 2, 0)) & (steps <= peak + 2)] for peak in levels)
     found = [float(np.median(values)) for values in gathered if values.size]
     return found or [float(grey.min())]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.geometry import Geometry
 from mammoprep.image import MammoImage
-from mammoprep.steps._area import Span, cover, rows_at, scale, turned
+from mammoprep.steps._area import Span, at_centres, cover, rows_at, scale, turned
 
 FITS = ("pad", "stretch")
 HALF = np.float32(0.5 - 1e-6)  # a tie is "at least half" whatever float32 made of it
@@ -72,11 +72,6 @@ def _source(image: MammoImage, grid: Geometry, content: tuple[int, int]) -> _Sou
     return _Source(found.pixels, found.padding, (down, across), grid.flipped, name)
 
 
-def _scaled(values: NDArray[Any], source: _Source, size: tuple[int, int]) -> NDArray[np.float32]:
-    out = scale(values, size, source.spans)
-    return out[:, ::-1] if source.mirrored else out
-
-
 def _unmeasured(
     source: _Source, content: tuple[int, int], frame: tuple[int, int], corner: tuple[int, int]
 ) -> NDArray[np.bool_] | None:
@@ -85,7 +80,8 @@ def _unmeasured(
             return None
         measured = np.ones(content, bool)
     else:
-        measured = _scaled(source.padding.view(np.uint8), source, content) < HALF
+        measured = ~at_centres(source.padding, content, source.spans)
+        measured = measured[:, ::-1] if source.mirrored else measured
     return ~_lay(measured, frame, corner)
 
 
@@ -107,8 +103,8 @@ def apply(
     """Return the image at exactly ``size``, with padding, breast, mask and geometry.
 
     Behind an overview, as much of the stored image is decoded as ``size`` needs. Pixels become
-    float32. Lesions are kept by any overlap, the breast and the padding by half a pixel's area.
-    Added pixels are 0 and count as padding.
+    float32. Lesions are kept by any overlap, the breast by half a pixel's area, padding by the
+    pixel's centre. Added pixels are 0 and count as padding.
 
     Args:
         image: Pixels (rows, columns), or with channels last.
@@ -131,10 +127,11 @@ def apply(
     content = frame if fit == "stretch" else content_size(grid.size, frame)
     corner = (frame[0] - content[0]) // 2, (frame[1] - content[1]) // 2 if centred else 0
     source = _source(image, grid, content)
+    pixels = scale(source.pixels, content, source.spans)
     breast, mask = _breast(image, content, grid.resized(content)), image.mask
     return replace(
         image,
-        pixels=_lay(_scaled(source.pixels, source, content), frame, corner),
+        pixels=_lay(pixels[:, ::-1] if source.mirrored else pixels, frame, corner),
         geometry=grid.resized(content).padded(frame, left=corner[1], top=corner[0]),
         acquisition=replace(image.acquisition, decode=source.decode),
         padding=_unmeasured(source, content, frame, corner),
