@@ -71,12 +71,14 @@ class Samples:
         step: Stored pixels from one sample to the next: a power of two.
         origin: (y, x) in stored coordinates of the outer corner of the first sample's area; whole
             or half numbers.
+        warnings: Codes of what was odd while reading them.
     """
 
     pixels: NDArray[np.float32]
     padding: NDArray[np.bool_] | None
     step: int
     origin: tuple[float, float]
+    warnings: tuple[str, ...] = ()
 
 
 class Detail(Protocol):

@@ -10,12 +10,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import PIL
 from numpy.typing import NDArray
 
+from mammoprep.core.errors import RecordError
 from mammoprep.core.grey import quantise
 from mammoprep.core.stages import stage
-from mammoprep.decode import reduced
+from mammoprep.decode import partial
 from mammoprep.decode._facts import Facts
 from mammoprep.decode._padding import Mask, find_padding, in_range, judge, touching_border
 from mammoprep.decode.codecs import Decoded, Frame, decode
@@ -39,14 +39,15 @@ class Picture:
     Attributes:
         shape: (rows, columns) of the stored image.
         precision: Bits of a sample by the codestream, or None.
-        levels: How often the frame can be halved by decoding less of it.
-        decoder: Name and version of the decoder of the finest pixels.
-        warnings: Codes of what was odd while decoding; complete after ``overview``.
+        levels: How often the frame can be halved by decoding less of it; 0 where it has to be
+            decoded as a whole.
+        decoder: Name and version of the decoder.
+        warnings: Codes of what was odd; complete after ``overview``.
         notes: What was decided about padding; complete after ``overview``.
     """
 
     def __init__(self, frame: Frame, facts: Facts, voi: Voi, *, fast: bool) -> None:
-        """Decode everything, unless ``fast`` is asked for and safe.
+        """Decode everything, unless parts can be decoded.
 
         Raises:
             RecordError: the frame cannot be decoded or its window cannot be used.
@@ -59,11 +60,12 @@ class Picture:
         self._renderings: dict[np.dtype[Any], Rendering] = {}
         self._counts: NDArray[np.int64] | None = None
         self._decoded: Decoded | None = None
-        found, level = reduced.levels(frame), overview_level(self.shape)
+        found, level = partial.levels(frame), overview_level(self.shape)
         self.levels = found if 0 < level <= found else 0
-        self.decoder = f"pillow {PIL.__version__}, reduced"
-        if not (fast and self.levels and self._may_be_reduced()):
+        self.decoder = partial.name()
+        if self.levels == 0 or voi.mode == "percentile":
             self._decode_all()
+        self._coarsest = self.levels if fast and self._may_be_reduced() else 0
 
     def rendering(self) -> Rendering:
         """Return the table from stored values to presentation values, and how it came about."""
@@ -71,7 +73,7 @@ class Picture:
 
     def quantised(self, bits: int) -> NDArray[Any]:
         """Return the whole picture from the float64 table, rounded once, uint8 or uint16."""
-        stored = self._stored(0)
+        stored = self._decode_all().stored
         picture = take(quantise(self._rendering(stored.dtype).table, bits), stored)
         padding = find_padding(stored, self._facts.grey.padding)
         if padding is not None:
@@ -81,14 +83,10 @@ class Picture:
     def overview(self) -> Samples:
         """Return the whole picture with 512 to 1023 samples along its longer side, or all of it."""
         level = overview_level(self.shape)
-        if level == 0:
-            stored = self._stored(0)
-            self._judge(stored)
-            return self._samples(stored, 1, (0.0, 0.0))
         stored, origin = self._small(level)
         self._judge(stored)
         samples = self._samples(stored, 1 << level, origin)
-        if samples.padding is None:
+        if samples.padding is None or level == 0:
             return samples
         # What was mixed of padding and picture along their border is neither.
         padding = _widened(samples.padding)
@@ -98,20 +96,40 @@ class Picture:
     def detail(self, box: PixelBox, size: tuple[int, int]) -> Samples:
         """Return the fewest samples of ``box`` that still cover ``size``; see ``image.Detail``."""
         x0, y0, x1, y1 = box
-        level = 0
-        if self._decoded is None:
-            most = min((y1 - y0) // max(size[0], 1), (x1 - x0) // max(size[1], 1))
-            level = min(self.levels, max(0, most.bit_length() - 1))
-        stored = self._stored(level)
+        most = min((y1 - y0) // max(size[0], 1), (x1 - x0) // max(size[1], 1))
+        level = min(self._coarsest, max(0, most.bit_length() - 1))
+        side = partial.size_at(self.shape, level)
+        rows, columns = _covering((y0, y1), level, side[0]), _covering((x0, x1), level, side[1])
+        if (found := self._part(level, rows, columns)) is None:
+            stored = self._decode_all().stored[y0:y1, x0:x1]
+            return self._samples(stored, 1, (float(y0), float(x0)))
+        origin = _origin((rows[0], columns[0]), level)
+        samples = self._samples(found.stored, 1 << level, origin)
+        return replace(samples, warnings=found.warnings)
+
+    def _small(self, level: int) -> tuple[NDArray[Any], tuple[float, float]]:
+        """Return the stored values at a level: the file's own where it has it, or block means."""
+        side = partial.size_at(self.shape, level)
+        if found := self._part(level, (0, side[0]), (0, side[1])):
+            return found.stored, _origin((0, 0), level)
+        stored = self._decode_all().stored
         if level == 0:
-            return self._samples(stored[y0:y1, x0:x1], 1, (float(y0), float(x0)))
-        (top, bottom), (left, right) = (
-            _covering(span, level, side)
-            for span, side in zip(((y0, y1), (x0, x1)), stored.shape, strict=True)
-        )
-        return self._samples(
-            stored[top:bottom, left:right], 1 << level, _origin((top, left), level)
-        )
+            return stored, (0.0, 0.0)
+        with stage("gray"):
+            return block_means(stored, 1 << level), (0.0, 0.0)
+
+    def _part(self, level: int, rows: tuple[int, int], columns: tuple[int, int]) -> Decoded | None:
+        """Return some samples of a level; None where everything has to be decoded for them."""
+        if self.levels == 0 or (level == 0 and self._decoded is not None):
+            return None
+        try:
+            with stage("decode"):
+                return partial.decode_part(self._frame, level, rows, columns)
+        except RecordError as error:
+            if error.code != "decode_error":
+                raise
+        self.levels = self._coarsest = 0  # another decoder may still read the whole
+        return None
 
     def _may_be_reduced(self) -> bool:
         """Return whether averaging before the grey values shows what averaging after them does.
@@ -134,22 +152,16 @@ class Picture:
         return np.dtype(np.uint8 if self._frame.precision == 8 else np.uint16)
 
     def _decode_all(self) -> Decoded:
+        if self._decoded is not None:
+            return self._decoded
         with stage("decode"):
-            decoded = decode(self._frame)
-        self._decoded = decoded
+            decoded = self._decoded = decode(self._frame)
         self.decoder = decoded.decoder
         self.warnings += decoded.warnings
         if self._voi.mode == "percentile":
             padding = find_padding(decoded.stored, self._facts.grey.padding)
             self._counts = count_values(decoded.stored, padding)
         return decoded
-
-    def _stored(self, level: int) -> NDArray[Any]:
-        if level == 0:
-            decoded = self._decoded or self._decode_all()
-            return decoded.stored
-        with stage("decode"):
-            return reduced.decode_level(self._frame, level)
 
     def _rendering(self, dtype: np.dtype[Any]) -> Rendering:
         if dtype not in self._renderings:
@@ -174,14 +186,6 @@ class Picture:
             candidates = in_range(stored, limits)
             odd, self.notes = judge(candidates, touching_border(candidates))
             self.warnings += odd
-
-    def _small(self, level: int) -> tuple[NDArray[Any], tuple[float, float]]:
-        """Return the stored values at a level: the file's own where it has it, or block means."""
-        if self.levels:
-            return self._stored(level), _origin((0, 0), level)
-        stored = self._stored(0)
-        with stage("gray"):
-            return block_means(stored, 1 << level), (0.0, 0.0)
 
 
 def _widened(mask: Mask) -> Mask:

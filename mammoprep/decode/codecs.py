@@ -141,38 +141,73 @@ _FAMILIES = {
 LOSSY = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
 
 
-def decode_frame(data: bytes, pixels: PixelFormat, frames: int = 1) -> Decoded:
-    """Decode the first frame of Pixel Data (7FE0,0010).
+@dataclass(frozen=True)
+class Frame:
+    """One frame of Pixel Data, before decoding.
+
+    Attributes:
+        data: Native words, or one codestream.
+        pixels: A format that ``gate.check_pixels`` has accepted.
+        precision: Bits of a sample by the codestream, None for native and RLE data.
+    """
+
+    data: bytes
+    pixels: PixelFormat
+    precision: int | None = None
+
+
+def read_frame(data: bytes, pixels: PixelFormat, frames: int = 1) -> Frame:
+    """Return the first frame of Pixel Data (7FE0,0010), held to the header's size and depth.
 
     Args:
         data: Value of the element: native words, or encapsulated fragments.
         pixels: A format that ``gate.check_pixels`` has accepted.
         frames: Number of Frames.
 
-    Returns:
-        Stored values: bits Bits Stored below High Bit, with their sign, in the smallest usual type.
-
     Raises:
-        RecordError: ``unsupported_syntax``, ``pixel_length_mismatch``, ``decode_error``,
-            ``bits_exceed_stored``, or one of ``gate.check_codestream``.
+        RecordError: ``unsupported_syntax``, ``pixel_length_mismatch``, ``decode_error``, or one of
+            ``gate.check_codestream``.
     """
     syntax = pixels.transfer_syntax
     if syntax not in DECODERS:
         raise RecordError("unsupported_syntax", "no decoder for this transfer syntax")
     if syntax in NATIVE:
-        frame, precision = _native_frame(data, pixels, frames), None
-    else:
-        frame, precision = _encapsulated_frame(data, frames), None
+        return Frame(_native_frame(data, pixels, frames), pixels)
+    frame = _encapsulated_frame(data, frames)
     if families := _FAMILIES.get(syntax):
-        precision = gate.check_codestream(frame, pixels, families).precision
-    words, decoder = _try_decoders(frame, pixels)
+        return Frame(frame, pixels, gate.check_codestream(frame, pixels, families).precision)
+    return Frame(frame, pixels)
+
+
+def decode(frame: Frame) -> Decoded:
+    """Return the stored values of a frame, by the first of its syntax's decoders that reads it.
+
+    Returns:
+        Stored values: bits Bits Stored below High Bit, with their sign, in the smallest usual type.
+
+    Raises:
+        RecordError: ``decode_error`` or ``bits_exceed_stored``.
+    """
+    return settle(*_try_decoders(frame.data, frame.pixels), frame)
+
+
+def settle(words: NDArray[Any], decoder: str, frame: Frame) -> Decoded:
+    """Return what a decoder gave for a frame, or for a part of it, as stored values.
+
+    Args:
+        words: Whole numbers of 8 or 16 bits, any shape.
+        decoder: Name and version of the decoder.
+        frame: Where they come from.
+
+    Raises:
+        RecordError: ``bits_exceed_stored``.
+    """
+    pixels, precision = frame.pixels, frame.precision
     odd = ("precision_below_stored",) if precision and precision < (pixels.bits_stored or 0) else ()
-    if syntax in LOSSY and _exceeds(words, pixels):
+    if pixels.transfer_syntax in LOSSY and _exceeds(words, pixels):
         # Coding noise may carry the largest values over the top: that is no sign of a wrong header.
-        words, odd = (
-            np.minimum(words, (1 << (pixels.bits_stored or 0)) - 1),
-            (*odd, "lossy_clipped"),
-        )
+        words = np.minimum(words, (1 << (pixels.bits_stored or 0)) - 1)
+        odd = (*odd, "lossy_clipped")
     return Decoded(stored_values(words, pixels), decoder, odd, precision)
 
 

@@ -91,7 +91,8 @@ def read_image(
     rows, columns = image.geometry.stored_size
     whole = image.detail((0, 0, columns, rows), (rows, columns))
     grid = Geometry.of_stored((rows, columns), image.geometry.stored_spacing_mm)
-    return replace(image, pixels=whole.pixels, padding=whole.padding, geometry=grid, detail=None)
+    read = replace(image, pixels=whole.pixels, padding=whole.padding, geometry=grid, detail=None)
+    return read.warn(*whole.warnings)
 
 
 def render_stored(data: bytes, record: Record, *, voi: str = "auto", bits: int = 8) -> NDArray[Any]:

@@ -57,6 +57,7 @@ class _Source:
     spans: tuple[Span, Span] | None
     mirrored: bool = False
     decode: str = "exact"
+    warnings: tuple[str, ...] = ()
 
 
 def _source(image: MammoImage, grid: Geometry, content: tuple[int, int]) -> _Source:
@@ -69,7 +70,7 @@ def _source(image: MammoImage, grid: Geometry, content: tuple[int, int]) -> _Sou
     down = ((y0 - top) / found.step, (y1 - top) / found.step)
     across = ((x0 - left) / found.step, (x1 - left) / found.step)
     name = "exact" if found.step == 1 else f"level:{found.step.bit_length() - 1}"
-    return _Source(found.pixels, found.padding, (down, across), grid.flipped, name)
+    return _Source(found.pixels, found.padding, (down, across), grid.flipped, name, found.warnings)
 
 
 def _unmeasured(
@@ -138,4 +139,4 @@ def apply(
         breast=None if breast is None else _lay(breast, frame, corner),
         mask=None if mask is None else _lay(cover(mask, content), frame, corner),
         detail=None,
-    )
+    ).warn(*source.warnings)
