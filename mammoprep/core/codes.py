@@ -257,7 +257,7 @@ CODES: dict[str, tuple[str, str]] = {
         "Compare its brightness with the other machines below.",
     ),
     "rescale_invalid": (
-        "The rescale slope is 0 and was not applied.",
+        "The rescale slope is 0 or no number of an image, and was not applied.",
         "Nothing, unless the brightness looks wrong.",
     ),
     "window_invalid": (

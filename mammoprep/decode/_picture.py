@@ -22,14 +22,14 @@ from mammoprep.decode.codecs import Decoded, Frame, decode
 from mammoprep.decode.grayscale import Rendering, Voi, count_values, render, take
 from mammoprep.image import Samples
 
-OVERVIEW_SIDE = 512
+OVERVIEW_SIDE = 320
 SHOWS = 0.05
 
 PixelBox = tuple[int, int, int, int]
 
 
 def overview_level(shape: tuple[int, int]) -> int:
-    """Return the last level at which the longer side still has 512 samples."""
+    """Return the last level at which the longer side still has 320 samples."""
     return max(0, (max(shape) // OVERVIEW_SIDE).bit_length() - 1)
 
 
@@ -81,7 +81,7 @@ class Picture:
         return picture
 
     def overview(self) -> Samples:
-        """Return the whole picture with 512 to 1023 samples along its longer side, or all of it."""
+        """Return the whole picture with 320 to 639 samples along its longer side, or all of it."""
         level = overview_level(self.shape)
         stored, origin = self._small(level)
         self._judge(stored)

@@ -18,6 +18,7 @@ from mammoprep.decode._facts import Grey, PixelFormat
 from mammoprep.decode._luts import FUNCTIONS, LutItem, Values, linear
 
 _BLOCK_ROWS = 64
+LEAST, MOST = 1e-6, 1e9  # slopes, widths and centres beyond are no numbers of an image
 _PERCENTILES = (0.01, 0.99)
 _INDEXED = re.compile(r"(lut|window):(\d{1,3})")
 
@@ -184,8 +185,9 @@ def _modality(grey: Grey, pixels: PixelFormat, dtype: np.dtype[Any]) -> _Modalit
     bits = pixels.bits_stored or 0
     first = -(1 << (bits - 1)) if pixels.signed else 0
     low, high = float(first), float(first + (1 << bits) - 1)
-    if slope == 0 or (slope, intercept) == (1.0, 0.0):
-        odd = ("rescale_invalid",) if slope == 0 else ()
+    usable = LEAST <= abs(slope) <= MOST and abs(intercept) <= MOST
+    if not usable or (slope, intercept) == (1.0, 0.0):
+        odd = () if usable else ("rescale_invalid",)
         return _Modality(stored, low, high, (*signed, *odd), "identity")
     low, high = sorted((slope * low + intercept, slope * high + intercept))
     values = slope * stored + intercept
@@ -253,7 +255,9 @@ def _function(grey: Grey) -> str:
 
 def _valid(pair: tuple[float | None, float | None], function: str) -> tuple[float, float] | None:
     center, width = pair
-    if center is None or width is None or width <= 0 or (function == "LINEAR" and width < 1):
+    if center is None or width is None or not (LEAST <= width <= MOST and abs(center) <= MOST):
+        return None
+    if function == "LINEAR" and width < 1:
         return None
     return center, width
 

@@ -72,9 +72,6 @@ def _kind(dataset: Dataset, meta_sop_class: str | None) -> Kind:
     intent = text(dataset, 0x00080068)
     views = items(dataset, 0x00540220)
     codes = [_code(modifier) for view in views for modifier in items(view, 0x00540222)]
-    frames = integer(dataset, 0x00280008) if 0x00280008 in dataset else 1
-    if 0x00280008 in dataset and frames is None and not texts(dataset, 0x00280008):
-        frames = 1  # present but empty counts as absent
     return Kind(
         sop_class=text(dataset, 0x00080016) or meta_sop_class,
         modality=None if modality is None else "MG" if modality == "MG" else "other",
@@ -83,12 +80,20 @@ def _kind(dataset: Dataset, meta_sop_class: str | None) -> Kind:
         image_type=tuple(
             t if t in terms.KNOWN_IMAGE_TYPES else "other" for t in texts(dataset, 0x00080008)
         ),
-        frames=frames,
+        frames=_frames(dataset),
         specimen=any(terms.VIEW_CODES.get(_code(v) or "") == "specimen" for v in views),
         modifiers=tuple(terms.MODIFIER_CODES[c] for c in codes if c in terms.MODIFIER_CODES),
         burned_in=_yes_no(dataset, 0x00280301),
         implant=_yes_no(dataset, 0x00281300),
     )
+
+
+def _frames(dataset: Dataset) -> int | None:
+    """Return Number of Frames: an Integer String, so text also where the file states no VR."""
+    if not texts(dataset, 0x00280008):
+        return 1  # present but empty counts as absent
+    stated = number(dataset, 0x00280008)
+    return int(stated) if stated is not None and stated.is_integer() else None
 
 
 def _breast(dataset: Dataset) -> bool | None:

@@ -145,16 +145,19 @@ def version() -> str | None:
     return None if found is None else found.opj_version().decode("ascii")
 
 
-def decode(data: bytes, level: int, box: tuple[int, int, int, int]) -> NDArray[np.int32]:
+def decode(
+    data: bytes, level: int, box: tuple[int, int, int, int], dtype: type[np.generic]
+) -> NDArray[Any]:
     """Decode the samples of a level that lie in a box of a one-component image.
 
     Args:
         data: A raw codestream or a JP2 file, whose size has been checked.
         level: How many of the highest resolutions are left out.
         box: (x0, y0, x1, y1) in stored pixels; every multiple of ``2**level`` in it is a sample.
+        dtype: A type that holds the samples.
 
     Returns:
-        int32 (rows, columns).
+        (rows, columns) of ``dtype``.
 
     Raises:
         ValueError: the library is absent, refuses the data, or returns another size than asked for.
@@ -174,7 +177,7 @@ def decode(data: bytes, level: int, box: tuple[int, int, int, int]) -> NDArray[n
         found.opj_stream_set_seek_function(stream, calls[2])
         found.opj_stream_set_user_data_length(stream, len(data))
         _read(found, codec, stream, image, level, box)
-        return _samples(image, level, box)
+        return _samples(image, level, box).astype(dtype)
     finally:
         if image:
             found.opj_image_destroy(image)
@@ -201,11 +204,11 @@ def _read(
 
 
 def _samples(image: Any, level: int, box: tuple[int, int, int, int]) -> NDArray[np.int32]:
+    """Return the library's own memory, which goes with the image."""
     columns, rows = (-(-box[i + 2] >> level) - -(-box[i] >> level) for i in (0, 1))
     component = image.contents.comps[0]
     if image.contents.numcomps != 1 or (component.h, component.w) != (rows, columns):
         raise ValueError("OpenJPEG returns another size than asked for")
     if not component.data:
         raise ValueError("OpenJPEG returns no samples")
-    values: NDArray[np.int32] = np.ctypeslib.as_array(component.data, shape=(rows, columns))
-    return values.copy()
+    return np.ctypeslib.as_array(component.data, shape=(rows, columns))

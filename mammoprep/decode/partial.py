@@ -86,8 +86,8 @@ def _by_openjpeg(frame: Frame, level: int, rows: Span, columns: Span) -> NDArray
         (span[0] << level, min(((span[1] - 1) << level) + 1, side))
         for span, side in ((rows, high), (columns, wide))
     )
-    values = openjpeg.decode(frame.data, level, (x0, y0, x1, y1))
-    return values.astype(np.uint8 if frame.precision == 8 else np.uint16)
+    kind = np.uint8 if frame.precision == 8 else np.uint16
+    return openjpeg.decode(frame.data, level, (x0, y0, x1, y1), kind)
 
 
 def _by_pillow(frame: Frame, level: int, rows: Span, columns: Span) -> NDArray[Any]:

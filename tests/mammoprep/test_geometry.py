@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mammoprep.core.geometry import Geometry
-from mammoprep.core.schema import Record
+from mammoprep.core.schema import Lesion, Record
 from mammoprep.image import MammoImage
-from mammoprep.steps import resize
+from mammoprep.steps import crop, draw_lesions, orient, resize
 
 RECORD = Record(key="demo_1", source="demo", group="1", input="1.dcm")
 
@@ -95,9 +95,92 @@ def test_a_blob_is_where_the_geometry_says_after_flip_crop_resize_and_pad():
         assert np.abs(centroid(out.pixels) - out.geometry.from_stored([centre])[0]).max() < 0.5
 
 
+class Marked:
+    """A breast with one lesion, and one spot of light in its middle, run through the real steps."""
+
+    def __init__(self, seed):
+        self.rng = rng = np.random.default_rng(seed)
+        rows, columns = (int(v) for v in rng.integers(96, 200, 2))
+        self.right = bool(rng.random() < 0.5)
+        y, x = np.mgrid[:rows, :columns] + 0.5
+        middle, high, wide = rows * rng.uniform(0.4, 0.6), 0.35 * rows, columns * 0.7
+        breast = (x / wide) ** 2 + ((y - middle) / high) ** 2 < 1
+        self.centre = np.array([wide * rng.uniform(0.35, 0.5), middle + rng.uniform(-5, 5)])
+        half = rng.uniform(3, 12, 2)
+        if self.right:
+            breast, self.centre[0] = breast[:, ::-1], columns - self.centre[0]
+        (x0, y0), (x1, y1) = self.centre - half, self.centre + half
+        self.box = (float(x0), float(y0), float(x1), float(y1))
+        outline = ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
+        self.image = MammoImage(
+            blob((rows, columns), self.centre),
+            Geometry.of_stored((rows, columns)),
+            replace(RECORD, annotation="full", lesions=(Lesion(1, None, None, outline),)),
+            breast=breast.copy(),
+        )
+
+    def prepared(self, image):
+        draw = self.rng
+        image = crop.apply(
+            orient.apply(image), region=str(draw.choice(crop.REGIONS)), margin=draw.random() / 10
+        )
+        width, height = (int(v) for v in draw.integers(48, 320, 2))
+        fit = str(draw.choice(resize.FITS))
+        return resize.apply(image, size=(width, height), fit=fit, centred=bool(draw.random() < 0.5))
+
+
+def extent(mask):
+    """Return the box (x0, y0, x1, y1) of what is set."""
+    down, across = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return np.array([across[0], down[0], across[-1] + 1, down[-1] + 1])
+
+
+def middle(box):
+    return np.array([box[0] + box[2], box[1] + box[3]]) / 2
+
+
+def test_markers_masks_and_boxes_of_a_thousand_images_stay_within_half_a_pixel():
+    worst = dict.fromkeys(("spot", "breast", "drawn", "mask", "box"), 0.0)
+    for seed in range(1000):
+        marked = Marked(seed)
+        drawn = draw_lesions.apply(marked.image)
+        out = marked.prepared(drawn)
+        there, grid = out.geometry.from_stored, out.geometry
+        assert grid.flipped == marked.right
+        stored = extent(drawn.mask)
+        landed = np.array(grid.box_from_stored(tuple(stored)))
+        # A mask has every pixel that it touches, and no other.
+        assert ((extent(out.mask) - landed) * (-1, -1, 1, 1) > -1e-6).all()
+        assert ((extent(out.mask) - landed) * (-1, -1, 1, 1) < 1 + 1e-6).all()
+        back = grid.to_stored(np.reshape(grid.box_from_stored(marked.box), (2, 2)))
+        moved = (
+            centroid(out.pixels) - there([marked.centre])[0],
+            centroid(out.breast) - there([centroid(marked.image.breast)])[0],
+            middle(stored) - middle(marked.box),
+            middle(extent(out.mask)) - middle(landed),
+            np.concatenate([back.min(0), back.max(0)]) - marked.box,
+        )
+        for name, away in zip(worst, moved, strict=True):
+            worst[name] = max(worst[name], float(np.abs(away).max()))
+    assert worst.pop("drawn") <= 0.5 + 1 / 32  # outlines are drawn on a grid of sixteenths
+    assert worst.pop("box") < 1e-6
+    assert max(worst.values()) <= 0.5, worst
+
+
 def test_flipping_twice_is_the_identity():
+    rng = np.random.default_rng(2)
+    for _ in range(200):
+        chain = Chain(rng, (int(rng.integers(64, 5000)), int(rng.integers(64, 5000))))
+        for name in rng.choice(["crop", "resize", "pad"], rng.integers(0, 4)):
+            getattr(chain, name)()
+        twice = chain.geometry.flipped_lr().flipped_lr()
+        assert replace(twice, matrix=chain.geometry.matrix) == chain.geometry
+        np.testing.assert_allclose(twice.matrix, chain.geometry.matrix, rtol=0, atol=1e-9)
+
+
+def test_flipping_whole_pixels_twice_is_exactly_the_identity():
     geometry = Geometry.of_stored((50, 70)).cropped((3, 4, 40, 45))
-    assert geometry.flipped_lr().flipped_lr().matrix == geometry.matrix
+    assert geometry.flipped_lr().flipped_lr() == geometry
 
 
 def test_the_crop_box_is_in_stored_pixels_even_after_a_flip():

@@ -1,6 +1,7 @@
 """Draws headers from the grid of combinations that mammograms, and files near them, come in."""
 
 import random
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,31 @@ FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID", "", "SIGMOID ", " linear")
 WIDTHS = ("one", "two", "normal", "wide", "zero", "negative")
 SLOPES = (None, 1.0, 0.5, -1.0)
 PADDINGS = ("none", "value", "range")
+AXES: dict[str, tuple[Any, ...]] = {
+    "photometric": ("MONOCHROME1", "MONOCHROME2"),
+    "format": FORMATS,
+    "voi": VOIS,
+    "function": FUNCTIONS,
+    "width": WIDTHS,
+    "slope": SLOPES,
+    "padding": PADDINGS,
+}
+PAIRS = {
+    (one, first, other, second)
+    for one, other in combinations(AXES, 2)
+    for first, second in product(AXES[one], AXES[other])
+}
+
+
+def draw_cell(draw: random.Random) -> dict[str, Any]:
+    """Return one value of each axis; the width is the first window's."""
+    return {name: draw.choice(values) for name, values in AXES.items()}
+
+
+def pairs_of(seed: int) -> set[tuple[str, Any, str, Any]]:
+    """Return the pairs of axis values that a case stands for."""
+    cell = draw_cell(random.Random(seed))
+    return {(one, cell[one], other, cell[other]) for one, other in combinations(AXES, 2)}
 
 
 def _width(kind: str, span: float, draw: random.Random) -> float:
@@ -35,35 +61,34 @@ def _lut(low: float, high: float, draw: random.Random) -> tuple[int, int, list[i
     return first, depth, entries if draw.random() < 0.8 else entries[::-1]
 
 
-def draw_case(seed: int) -> tuple[Case, np.ndarray, bytes]:
-    """Return a case, its stored values (64, 64), and the file."""
+def draw_case(seed: int, **more: Any) -> tuple[Case, np.ndarray, bytes]:
+    """Return a case, its stored values (64, 64), and the file with ``more`` attributes."""
     draw = random.Random(seed)
-    bits, signed = draw.choice(FORMATS)
+    cell = draw_cell(draw)
+    bits, signed = cell["format"]
     low = -(1 << (bits - 1)) if signed else 0
-    case = Case(bits, signed, mono1=draw.random() < 0.5)
-    case.slope = draw.choice(SLOPES)
+    case = Case(bits, signed, mono1=cell["photometric"] == "MONOCHROME1", slope=cell["slope"])
     case.intercept = None if case.slope is None else draw.choice((0.0, -100.0, 10.5))
     ends = [(case.slope or 1.0) * v + (case.intercept or 0.0) for v in (low, low + (1 << bits) - 1)]
-    voi, written = draw.choice(VOIS), draw.choice(FUNCTIONS)
-    case.function = written.strip().upper() or "LINEAR"
-    if "window" in voi:
+    case.function = cell["function"].strip().upper() or "LINEAR"
+    if "window" in cell["voi"]:
         span = max(ends) - min(ends)
+        kinds = [cell["width"], *(draw.choice(WIDTHS) for _ in range(2))]
         case.windows = [
-            (round(draw.uniform(min(ends), max(ends)), 2), _width(draw.choice(WIDTHS), span, draw))
-            for _ in range(3 if voi == "windows" else 1)
+            (round(draw.uniform(min(ends), max(ends)), 2), _width(kind, span, draw))
+            for kind in (kinds if cell["voi"] == "windows" else kinds[:1])
         ]
-    if "lut" in voi:
+    if "lut" in cell["voi"]:
         case.luts = [_lut(min(ends), max(ends), draw)]
-    stored = _pixels(case, low, draw)
-    return case, stored, dicom(stored, bits, **_attributes(case, written))
+    stored = _pixels(case, low, cell["padding"], draw)
+    return case, stored, dicom(stored, bits, **_attributes(case, cell["function"]), **more)
 
 
-def _pixels(case: Case, low: int, draw: random.Random) -> np.ndarray:
+def _pixels(case: Case, low: int, padding: str, draw: random.Random) -> np.ndarray:
     count = 1 << case.bits
     values = np.linspace(low, low + count - 1, 500).round().astype(int)
     noise = np.random.default_rng(draw.randrange(1 << 30))
     stored = noise.choice(values, (64, 64))
-    padding = draw.choice(PADDINGS)
     if padding != "none":
         value = draw.choice((low, low + count - 1, low + count // 3))
         case.padding = (value, value)

@@ -84,16 +84,18 @@ def grey(case: Case, stored: int) -> float:
     return 1 - y if case.mono1 else y
 
 
-def picture(case: Case, pixels: list[list[int]], bits: int) -> list[list[int]]:
-    """Return the rounded picture, padding black."""
-    top = 2**bits - 1
+def picture(case: Case, pixels: list[list[int]], *depths: int) -> list[list[list[int]]]:
+    """Return the rounded picture at each number of bits, padding black."""
     padded = border_padding(pixels, case.padding)
-    known: dict[int, int] = {}
-    for row in pixels:
-        for value in row:
-            if value not in known:
-                known[value] = min(max(math.floor(grey(case, value) * top + 0.5), 0), top)
-    return [
-        [0 if padded[r][c] else known[value] for c, value in enumerate(row)]
-        for r, row in enumerate(pixels)
-    ]
+    greys = {value: grey(case, value) for value in {value for row in pixels for value in row}}
+    found = []
+    for depth in depths:
+        top = 2**depth - 1
+        level = {v: min(max(math.floor(y * top + 0.5), 0), top) for v, y in greys.items()}
+        found.append(
+            [
+                [0 if padded[r][c] else level[value] for c, value in enumerate(row)]
+                for r, row in enumerate(pixels)
+            ]
+        )
+    return found

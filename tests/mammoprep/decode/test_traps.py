@@ -151,13 +151,16 @@ def _j2k(words: np.ndarray, bits: int) -> bytes:
 # Padding
 
 
-def test_padding_range_is_inclusive_at_both_ends_and_in_any_order() -> None:
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(("first", "last"), [(10, 20), (20, 10)])
+def test_padding_range_is_inclusive_at_both_ends_and_in_any_order(
+    photometric: str, first: int, last: int
+) -> None:
     words = np.full((64, 64), 1000, np.uint16)
     words[:, 60:] = (9, 21, 10, 20)
-    for first, last in ((10, 20), (20, 10)):
-        data = dicom(words, 12, PixelPaddingValue=first, PixelPaddingRangeLimit=last)
-        picture = render_stored(data, RECORD, bits=16)
-        assert (picture[0, 60:] == 0).tolist() == [False, False, True, True]
+    limits = {"PixelPaddingValue": first, "PixelPaddingRangeLimit": last}
+    picture = shown(words, 12, PhotometricInterpretation=photometric, **limits)
+    assert (picture[0, 60:] == 0).tolist() == [False, False, True, True]
 
 
 def test_padding_is_black_in_both_polarities() -> None:
@@ -570,3 +573,20 @@ def test_white_noise_is_no_picture_also_beside_padding() -> None:
 def test_an_item_that_is_no_table_at_all_counts_as_absent() -> None:
     image = read_image(dicom(breast(), 12, VOILUTSequence=[Dataset()], **WINDOWS), RECORD)
     assert image.acquisition.voi == "window:0"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "code"),
+    [
+        ({"RescaleSlope": "1e-20", "RescaleIntercept": "1"}, "rescale_invalid"),
+        ({"RescaleSlope": "1e308", "RescaleIntercept": "0"}, "rescale_invalid"),
+        ({"WindowCenter": "10", "WindowWidth": "1e-310"}, "window_invalid"),
+        ({"WindowCenter": "-1e308", "WindowWidth": "1e308"}, "window_invalid"),
+    ],
+)
+def test_numbers_at_the_edge_of_floats_are_not_used(attributes: dict[str, str], code: str) -> None:
+    data = dicom(breast(), 12, VOILUTFunction="LINEAR_EXACT", **attributes)
+    image = read_image(data, RECORD)
+    assert code in image.warnings
+    assert np.isfinite(image.pixels).all()
+    assert image.pixels.max() > image.pixels.min()
