@@ -1,9 +1,9 @@
 """What others do to a mammogram, from file to finished PNG, written from public descriptions.
 
 ``notebook_dicomsdl`` and ``notebook_pydicom`` follow the RSNA notebooks: read, window in float,
-invert by the image's own maximum, stretch to its own maximum, 8 bits by truncation, flip by the sums
-of the halves, everything outside the largest contour black, crop with margins that grow with the
-position, bilinear stretch to 728x1456, PNG. No shards, no checks, no geometry kept.
+invert by the image's own maximum, stretch to its own maximum, 8 bits by truncation, flip by the
+sums of the halves, everything outside the largest contour black, crop with margins that grow with
+the position, bilinear stretch to 728x1456, PNG. No shards, no checks, no geometry kept.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def notebook_dicomsdl(path: Path, out: Path) -> None:
 
 
 def notebook_pydicom(path: Path, out: Path) -> None:
-    """The same by pydicom and pylibjpeg; JPEG Lossless, which these need GPL code for, by dicomsdl."""
+    """The same by pydicom and pylibjpeg; JPEG Lossless by dicomsdl, as pylibjpeg needs GPL code."""
     file = pydicom.dcmread(path)
     if file.file_meta.TransferSyntaxUID == JPEG_LOSSLESS:
         stored = dicomsdl.open(str(path)).pixelData(storedvalue=True)
