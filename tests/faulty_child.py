@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 import time
+from collections import deque
+from itertools import repeat
 from pathlib import Path
 
 from mammoprep import child
@@ -28,6 +30,10 @@ def _spin() -> None:
         pass
 
 
+def _deep() -> None:
+    _deep()
+
+
 def _eat() -> None:
     hoard = []
     while True:
@@ -40,12 +46,17 @@ FAULTS = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "exit": lambda: os._exit(3),
     "spin": _spin,
+    "spin in c": lambda: deque(repeat(0), maxlen=0),  # never lets another thread run
     "sleep": lambda: time.sleep(3600),
     "eat": _eat,
     "panic": lambda: _raise(PanicException("patient DOE^JANE")),
     "stop": lambda: _raise(StopIteration()),
     "recursion": lambda: _raise(RecursionError()),
+    "deep": _deep,
     "interrupt": lambda: _raise(KeyboardInterrupt()),
+    "sys exit": lambda: sys.exit(0),
+    "generator exit": lambda: _raise(GeneratorExit()),
+    "memory error": lambda: _raise(MemoryError()),
     "chatter": lambda: os.write(1, b"a decoder that prints to standard output\n" * 1000),
 }
 

@@ -6,13 +6,14 @@ wrapper (annex I).
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-_JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
-_MOST_SEGMENTS = 1000
-_SOF = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
-_LS_SOF = 0xF7
-_COD, _COC, _SOT, _SOD, _EOC = 0xFF52, 0xFF53, 0xFF90, 0xFF93, b"\xff\xd9"
+JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
+MOST_SEGMENTS = 1000
+SOF = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
+_LS_SOF, SOS = 0xF7, 0xDA
+COD, COC, SOT, SOD, EOC = 0xFF52, 0xFF53, 0xFF90, 0xFF93, b"\xff\xd9"
 _MOST_TRAILING = 4
 _BARE = frozenset((0x01, *range(0xD0, 0xD9)))
 
@@ -43,31 +44,39 @@ def read_codestream(data: bytes) -> Codestream | None:
     try:
         if data[:2] == b"\xff\xd8":
             return _jpeg(data)
-        start = _jp2_codestream(data) if data[:12] == _JP2_SIGNATURE else 0
+        start = jp2_codestream(data) if data[:12] == JP2_SIGNATURE else 0
         return None if start is None else _jpeg2000(data, start)
     except struct.error:
         return None
 
 
 def _jpeg(data: bytes) -> Codestream | None:
+    for marker, at in jpeg_segments(data):
+        if marker in SOF:
+            precision, rows, columns, components = struct.unpack_from(">BHHB", data, at + 4)
+            family = "jpegls" if marker == _LS_SOF else "jpeg"
+            return Codestream(family, rows, columns, components, precision, None)
+    return None
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield (marker, its offset) of the segments before the first scan, the scan's own included."""
     at = 2
-    for _ in range(_MOST_SEGMENTS):
+    for _ in range(MOST_SEGMENTS):
         while data[at : at + 2] == b"\xff\xff":
             at += 1
         lead, marker, length = struct.unpack_from(">BBH", data, at)
         if lead != 0xFF:
-            return None
-        if marker in _SOF:
-            precision, rows, columns, components = struct.unpack_from(">BHHB", data, at + 4)
-            family = "jpegls" if marker == _LS_SOF else "jpeg"
-            return Codestream(family, rows, columns, components, precision, None)
+            return
+        yield marker, at
+        if marker == SOS:
+            return
         at += 2 if marker in _BARE else 2 + max(length, 2)
-    return None
 
 
-def _jp2_codestream(data: bytes) -> int | None:
+def jp2_codestream(data: bytes) -> int | None:
     at = 0
-    for _ in range(_MOST_SEGMENTS):
+    for _ in range(MOST_SEGMENTS):
         length, kind = struct.unpack_from(">I4s", data, at)
         header = 8
         if length == 1:
@@ -75,7 +84,7 @@ def _jp2_codestream(data: bytes) -> int | None:
             header = 16
         if kind == b"jp2c":
             return at + header
-        if length < header:
+        if not header <= length <= len(data) - at:
             return None
         at += length
     return None
@@ -104,10 +113,10 @@ def resolutions(data: bytes) -> int:
         data: One frame, a raw codestream or a JP2 file.
     """
     try:
-        start = _jp2_codestream(data) if data[:12] == _JP2_SIGNATURE else 0
+        start = jp2_codestream(data) if data[:12] == JP2_SIGNATURE else 0
         if start is None or _jpeg2000(data, start) is None or not _one_plain_tile(data, start):
             return 0
-        return _levels(data, start) if _EOC in data[-_MOST_TRAILING:] else 0
+        return _levels(data, start) if EOC in data[-_MOST_TRAILING:] else 0
     except struct.error:
         return 0
 
@@ -122,14 +131,14 @@ def _one_plain_tile(data: bytes, start: int) -> bool:
 def _levels(data: bytes, start: int) -> int:
     """Return the decomposition levels of the main header (ISO/IEC 15444-1 A.6.1), when it rules."""
     at, levels, in_tile = start + 2, 0, False
-    for _ in range(_MOST_SEGMENTS):
+    for _ in range(MOST_SEGMENTS):
         marker, length = struct.unpack_from(">HH", data, at)
-        if marker == _SOD:
+        if marker == SOD:
             return levels
-        if marker == _COC or (in_tile and marker == _COD):
+        if marker == COC or (in_tile and marker == COD):
             return 0
-        if marker == _COD:
+        if marker == COD:
             (levels,) = struct.unpack_from(">B", data, at + 9)
-        in_tile = in_tile or marker == _SOT
+        in_tile = in_tile or marker == SOT
         at += 2 + length
     return 0

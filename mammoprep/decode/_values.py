@@ -47,6 +47,8 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _BLANKS = " \t\r\n\0"
 _MOST_VALUES = 256
 _MOST_ITEMS = 64
+_MOST_INTEGER = 1 << 53  # float64 holds no larger ones as they are
+_UNDEFINED = 0xFFFFFFFF
 
 
 class Element(NamedTuple):
@@ -143,7 +145,7 @@ def integers(dataset: Dataset, tag: int, *, signed: bool = False) -> tuple[int, 
         size = 4 if found.vr in _WIDE else 2
         return tuple(_array(found, f"{'i' if signed else 'u'}{size}")[:_MOST_VALUES].tolist())
     values = [v for v in numbers(dataset, tag) if v is not None]
-    return tuple(int(v) for v in values if v == int(v))
+    return tuple(int(v) for v in values if v.is_integer() and abs(v) < _MOST_INTEGER)
 
 
 def integer(dataset: Dataset, tag: int, *, signed: bool = False) -> int | None:
@@ -161,6 +163,14 @@ def items(dataset: Dataset, tag: int) -> tuple[Dataset, ...]:
             return tuple(value[:_MOST_ITEMS]) if isinstance(value, Sequence) else ()
     except PYDICOM_ERRORS:
         return ()
+
+
+def is_cut(dataset: Dataset) -> bool:
+    """Return whether an element has fewer bytes than its length says."""
+    found = (dataset.get_item(tag, keep_deferred=True) for tag in dataset.keys())  # noqa: SIM118
+    return any(
+        isinstance(e, RawDataElement) and len(e.value or b"") < e.length < _UNDEFINED for e in found
+    )
 
 
 def nesting(dataset: Dataset, limit: int) -> int:

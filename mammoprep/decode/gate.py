@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mammoprep.core.errors import RecordError
 from mammoprep.decode._codestream import Codestream, read_codestream
 from mammoprep.decode._facts import PixelFormat
+from mammoprep.decode._flaws import find_flaw
 
 MOST_FILE_BYTES = 1 << 30
 MOST_INFLATED_BYTES = 1 << 30
@@ -183,8 +184,8 @@ def check_codestream(data: bytes, pixels: PixelFormat, families: tuple[str, ...]
         families: Codestream families that the transfer syntax allows.
 
     Raises:
-        RecordError: ``decode_error`` (no such codestream), ``size_mismatch``, ``not_monochrome``,
-            ``precision_mismatch`` or ``header_bounds``.
+        RecordError: ``decode_error`` (no such codestream, or one that is cut off),
+            ``size_mismatch``, ``not_monochrome``, ``precision_mismatch`` or ``header_bounds``.
     """
     found = read_codestream(data)
     if found is None or found.family not in families:
@@ -197,6 +198,8 @@ def check_codestream(data: bytes, pixels: PixelFormat, families: tuple[str, ...]
     if found.components != 1:
         raise RecordError("not_monochrome", f"codestream has {found.components} components")
     _check_precision(found, pixels)
+    if flaw := find_flaw(data, found):
+        raise RecordError(*flaw)
     return found
 
 

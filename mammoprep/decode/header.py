@@ -13,6 +13,7 @@ from mammoprep.decode._luts import read_items
 from mammoprep.decode._values import (
     PYDICOM_ERRORS,
     integer,
+    is_cut,
     items,
     number,
     numbers,
@@ -22,21 +23,28 @@ from mammoprep.decode._values import (
 )
 
 PIXEL_DATA = 0x7FE00010
+_MOST_IS = 1 << 31  # PS3.5 6.2
 
 
 def parse(data: bytes) -> Dataset:
     """Parse a DICOM file whose size and compression have been bounded.
 
     Raises:
-        RecordError: ``unreadable``, with the name of the parser's exception and nothing else of it.
+        RecordError: ``unreadable`` where the file ends inside an element before Pixel Data, or with
+            the name of the parser's exception and nothing else of it; ``header_bounds``.
     """
     try:
         with quiet():
-            return dcmread(BytesIO(data))
+            dataset = dcmread(BytesIO(data))
     except RecursionError:
         raise RecordError("header_bounds", "sequences are nested too deeply to parse") from None
     except PYDICOM_ERRORS as error:
         raise RecordError("unreadable", f"{type(error).__name__} while parsing") from None
+    # pydicom drops every element when one of undefined length does not end, and says nothing when
+    # the last one is short: the file would pass for one without pixels.
+    if PIXEL_DATA not in dataset and (len(dataset) == 0 or is_cut(dataset)):
+        raise RecordError("unreadable", "the file ends inside an element: it was cut off")
+    return dataset
 
 
 def read_facts(dataset: Dataset, transfer_syntax: str, meta_sop_class: str | None) -> Facts:
@@ -93,7 +101,8 @@ def _frames(dataset: Dataset) -> int | None:
     if not texts(dataset, 0x00280008):
         return 1  # present but empty counts as absent
     stated = number(dataset, 0x00280008)
-    return int(stated) if stated is not None and stated.is_integer() else None
+    usable = stated is not None and stated.is_integer() and abs(stated) < _MOST_IS
+    return int(stated) if stated is not None and usable else None
 
 
 def _breast(dataset: Dataset) -> bool | None:

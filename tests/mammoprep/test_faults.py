@@ -26,7 +26,10 @@ def build_with(
     target = sorted(raw.glob("train_images/*/*.dcm"))[5]
     name = str(target.relative_to(raw))
     command = (sys.executable, str(FAULTY), fault, name, *map(str, marker))
-    return build(config(raw, out, limits=Limits(**limits)), command=command), name
+    result = build(config(raw, out, limits=Limits(**limits)), command=command)
+    counts = result.summary["counts"]
+    assert counts["built"] + sum(counts["failed"].values()) == counts["inputs"] > 20
+    return result, name
 
 
 DEATHS = {
@@ -59,10 +62,11 @@ def test_a_decoder_that_dies_once_costs_nothing(
     assert tree_of(tmp_path / "out") == tree_of(built_once)
 
 
+@pytest.mark.parametrize("fault", ["spin", "spin in c"])
 def test_a_decoder_that_loops_is_ended_by_its_processor_time(
-    phantom_once: Path, tmp_path: Path
+    fault: str, phantom_once: Path, tmp_path: Path
 ) -> None:
-    result, _ = build_with("spin", phantom_once, tmp_path / "out", cpu_seconds=2)
+    result, _ = build_with(fault, phantom_once, tmp_path / "out", cpu_seconds=2)
     assert result.summary["counts"]["failed"] == {"decode_timeout": 1}
 
 
@@ -71,14 +75,18 @@ def test_a_decoder_that_sleeps_is_ended_by_the_backstop(phantom_once: Path, tmp_
     assert result.summary["counts"]["failed"] == {"decode_timeout": 1}
 
 
+@pytest.mark.parametrize("fault", ["eat", "memory error"])
 def test_a_decoder_that_eats_memory_is_stopped_at_its_limit(
-    phantom_once: Path, tmp_path: Path
+    fault: str, phantom_once: Path, tmp_path: Path
 ) -> None:
-    result, _ = build_with("eat", phantom_once, tmp_path / "out", memory=2 << 30)
+    result, _ = build_with(fault, phantom_once, tmp_path / "out", memory=2 << 30)
     assert result.summary["counts"]["failed"] == {"decode_oom": 1}
 
 
-@pytest.mark.parametrize("fault", ["panic", "stop", "recursion", "interrupt"])
+@pytest.mark.parametrize(
+    "fault",
+    ["panic", "stop", "recursion", "deep", "interrupt", "sys exit", "generator exit"],
+)
 def test_exceptions_that_are_no_exception_become_a_code_without_their_text(
     fault: str, phantom_once: Path, tmp_path: Path
 ) -> None:

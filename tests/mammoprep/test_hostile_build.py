@@ -1,18 +1,29 @@
 """Damaged and hostile files in a whole build: every one is built or coded, and the run goes on."""
 
+import os
 import random
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from helpers import run_build
 
+sys.path.append(str(Path(__file__).parent / "decode"))  # its files import each other by name
+
+from mutations import damaged
+
+from mammoprep.config import Limits
 from mammoprep.core.codes import CODES
 from mammoprep.sources.rsna import COLUMNS
 from mammoprep.state import read_json_lines
+from mammoprep.verify import verify
 
 MUTANTS = 500
+BATCH = 250
+LONG_BATCH = int(os.environ.get("MAMMO_MUTATIONS", "10000")) // 4
+LIMITS = Limits(memory=2 << 30, cpu_seconds=30)
 SKIPPED_HEADER = 132  # the preamble and the magic word: damage there is no damage
 
 
@@ -47,7 +58,7 @@ def mutate(content: bytes, rng: random.Random) -> bytes:
 
 
 def check(out: Path, raw: Path, number: int) -> Counter[str]:
-    result = run_build(raw, out, max_failures="100%")
+    result = run_build(raw, out, max_failures="100%", limits=LIMITS)
     counts = result.summary["counts"]
     assert counts["inputs"] == number
     assert counts["built"] + sum(counts["failed"].values()) == number
@@ -56,7 +67,30 @@ def check(out: Path, raw: Path, number: int) -> Counter[str]:
     codes = Counter(failure["code"] for failure in failures)
     assert not set(codes) - set(CODES)
     assert "internal_error" not in codes
+    assert verify(out).damages == ()
     return codes
+
+
+@pytest.mark.parametrize(
+    ("start", "count"),
+    [
+        *((n * BATCH, BATCH) for n in range(4)),
+        *(
+            pytest.param(100_000 + n * LONG_BATCH, LONG_BATCH, marks=pytest.mark.slow)
+            for n in range(4)
+        ),
+    ],
+)
+def test_mutated_files_of_every_syntax_are_built_or_coded_and_none_is_lost(
+    start: int, count: int, tmp_path: Path
+) -> None:
+    files = {str(number): data for number, data in damaged(count, start)}
+    codes = check(tmp_path / "out", dataset_of(files, tmp_path / "raw"), count)
+    sys.stdout.write(f"{count} files from {start}: {dict(codes.most_common())}\n")
+    assert len(codes) >= 10, "damage of many kinds"
+    assert count * 0.1 < count - sum(codes.values()) < count * 0.7, "some are built, some not"
+    # A decoder may die of a damaged file, but no limit was near.
+    assert codes["decode_oom"] + codes["decode_timeout"] + codes["decode_crash"] <= count // 100
 
 
 def test_the_malformed_files_of_other_suites_are_built_or_coded(
@@ -94,8 +128,6 @@ def test_mutated_phantoms_are_built_or_coded_and_none_is_lost(
 def test_things_that_are_no_files_are_coded_and_block_nothing(
     phantom: Path, tmp_path: Path
 ) -> None:
-    import os
-
     paths = sorted(phantom.glob("train_images/*/*.dcm"))
     for path in paths[:5]:
         path.unlink()

@@ -288,6 +288,8 @@ def test_reports_and_directories_are_no_images() -> None:
     bare = Dataset()
     bare.PatientID = "x"
     bare.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.2"
+    assert code_of(write(bare)) == "no_pixels"  # it says that it is an image, and is cut off
+    bare.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66.99"
     assert code_of(write(bare)) == "not_an_image"
 
 

@@ -20,6 +20,7 @@ from dicoms import (
     lut,
     write,
 )
+from mutations import damaged, outcome, seeds
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 from pydicom.dataset import Dataset
 
@@ -43,6 +44,11 @@ def test_mutated_files_of_every_syntax_end_in_a_picture_or_a_code(count: int, st
     assert found["bad"] == []
     coded = {name for name in found["ended"] if not name.startswith("base")} - {"built"}
     assert coded <= set(CODES)
+
+
+def test_the_files_that_are_damaged_are_good_before() -> None:
+    assert {outcome(data) for data in seeds()} == {"built"}
+    assert {data for _, data in damaged(60, 0)}.isdisjoint(seeds())
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, JPEG2000])
