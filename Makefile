@@ -37,8 +37,8 @@ types: $(STAMP)
 check: lint types ## Everything CI runs: lint, format, types, all tests
 	$(BIN)/python -m pytest -q -n auto
 
-bench: $(STAMP) ## Measure against the plain notebook way; writes benchmarks/results
-	$(BIN)/python benchmarks/build_speed.py
+bench: $(STAMP) ## Measure beside other ways (docs/benchmarks.md); writes benchmarks/results
+	$(BIN)/python benchmarks/decode_speed.py --with-medip
 
 clean: ## Remove what make made, and nothing else
 	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

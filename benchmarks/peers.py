@@ -3,10 +3,16 @@
 ``notebook_dicomsdl`` and ``notebook_pydicom`` follow the RSNA notebooks: read, window in float,
 invert by the image's own maximum, stretch to its own maximum, 8 bits by truncation, flip by the
 sums of the halves, everything outside the largest contour black, crop with margins that grow with
-the position, bilinear stretch to 728x1456, PNG. No shards, no checks, no geometry kept.
+the position, bilinear stretch to 728x1456, PNG. No shards, no checks, no geometry kept. ``medip``
+is the package of that name, run as its users run it, in a virtual environment of its own.
 """
 
-from collections.abc import Callable
+import resource
+import shutil
+import subprocess
+import time
+import venv
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -16,6 +22,7 @@ import pydicom
 
 SIZE = (728, 1456)
 JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
+MEDIP = ("medip[jpeg]==0.2.0",)
 
 
 def notebook_dicomsdl(path: Path, out: Path) -> None:
@@ -94,3 +101,41 @@ NOTEBOOKS: dict[str, Callable[[Path, Path], None]] = {
     "notebook_dicomsdl": notebook_dicomsdl,
     "notebook_pydicom_pylibjpeg": notebook_pydicom,
 }
+
+
+def install_medip(folder: Path) -> Path | None:
+    """Return ``medip`` in a virtual environment of its own, made when absent; None when offline."""
+    program = folder / "bin" / "medip"
+    if program.exists():
+        return program
+    venv.create(folder, with_pip=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *MEDIP]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    return program if done.returncode == 0 and program.exists() else None
+
+
+def medip_seconds(program: Path, files: Sequence[Path], scratch: Path) -> dict[str, float]:
+    """Return processor and wall seconds that one more image takes ``medip run``.
+
+    With its own defaults: min-max window, Otsu mask, 16-bit PNG of the stored size. The time of a
+    run on one image is subtracted from a run on all, so that starting Python is not counted.
+    """
+    one = _medip_run(program, files[:1], scratch / "one")
+    more = _medip_run(program, files, scratch / "all")
+    return {name: (more[name] - one[name]) / (len(files) - 1) for name in one}
+
+
+def _medip_run(program: Path, files: Sequence[Path], folder: Path) -> dict[str, float]:
+    raw, out = folder / "in", folder / "out"
+    shutil.rmtree(folder, ignore_errors=True)
+    raw.mkdir(parents=True)
+    for number, path in enumerate(files):
+        (raw / f"{number}.dcm").symlink_to(path.resolve())
+    command = [str(program), "--log-level", "ERROR", "run", "-i", str(raw), "-o", str(out)]
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run([*command, "-j", "1"], check=True, capture_output=True)
+    wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if len(list(out.rglob("*.png"))) != len(files):
+        raise RuntimeError("medip did not write every picture")
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu": cpu, "wall": wall}

@@ -17,9 +17,12 @@ import traceback
 import warnings
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mammoprep.core.errors import RecordError
+
+if TYPE_CHECKING:
+    from mammoprep.decode.codecs import Frame
 
 HEADER = struct.Struct("<I")
 
@@ -31,7 +34,7 @@ def main() -> None:
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     warnings.simplefilter("ignore")  # a warning's text may hold a header's value
     settings = json.loads(requests.get())
-    _limit_memory(settings["memory"])
+    _limit_memory(settings["memory"], on_gpu=settings["device"] != "cpu")
     serve = _Server(settings)
     answers.write(HEADER.pack(0))  # ready
     answers.flush()
@@ -59,9 +62,11 @@ def _listen(requests: "queue.SimpleQueue[bytes]") -> None:
     os._exit(0)  # the parent is gone; the main thread may be deep inside a decoder
 
 
-def _limit_memory(limit: int) -> None:
+def _limit_memory(limit: int, *, on_gpu: bool) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    # CUDA reserves more address space than any machine has memory; what it fills can be limited.
+    kind = resource.RLIMIT_DATA if on_gpu else resource.RLIMIT_AS
+    resource.setrlimit(kind, (limit, limit))
 
 
 def _limit_cpu(seconds: int) -> None:
@@ -81,17 +86,26 @@ class _Server:
         from mammoprep import preparation
         from mammoprep.config import Settings
         from mammoprep.core.tree import open_locator
+        from mammoprep.decode import ahead
 
         cv2.setNumThreads(1)  # N workers use N cores
         self.settings = Settings.from_json(settings["settings"])
         self.label_names: list[str] = settings["label_names"]
         self.tree = open_locator(settings["locator"])
         self.steps = preparation.steps(self.settings)
+        self.ahead = None if settings["device"] == "cpu" else ahead.open_ahead()
+        self.prepared: set[str] = set()
 
     def answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-        """Build one record, or say why not; the one place that catches everything."""
+        """Build one record, or say why not."""
+        header, members = self._answer(request)
+        return {**header, **({} if self.ahead is None else self.ahead.report())}, members
+
+    def _answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+        """Build one record; this and looking ahead catch everything."""
         progress: dict[str, str] = {"stage": "read"}
         try:
+            self._look_ahead(request)
             return self._build(request, progress)
         except RecordError as error:
             return _failure(error.code, error.detail, progress), []
@@ -102,6 +116,26 @@ class _Server:
         except BaseException as error:  # noqa: BLE001 - decoders raise PanicException and worse
             code = "internal_error" if progress["stage"] == "steps" else "decode_error"
             return _failure(code, f"{type(error).__name__} at {_place(error)}", progress), []
+
+    def _look_ahead(self, request: dict[str, Any]) -> None:
+        """Let the device decode this record's frame and those of the next, unless it has."""
+        known = request["record"]["key"] in self.prepared
+        if self.ahead is None or request["ahead"] is None or known:
+            return
+        wanted = [request["record"], *request["ahead"]]
+        self.prepared = {record["key"] for record in wanted}
+        self.ahead.prepare(frame for record in wanted if (frame := self._frame(record)))
+
+    def _frame(self, record: dict[str, Any]) -> "Frame | None":
+        """Return a record's frame; None where it cannot be had, which its own turn will say."""
+        from mammoprep.core.schema import Record
+        from mammoprep.decode import dicom
+
+        found = Record.from_json(record)
+        try:
+            return dicom.frame_of(self.tree.read(found.input), found)
+        except BaseException:  # noqa: BLE001 - as in _answer
+            return None
 
     def _build(
         self, request: dict[str, Any], progress: dict[str, str]
@@ -118,7 +152,12 @@ class _Server:
             raise RecordError("input_changed", f"{request['size']} bytes planned, {len(data)} read")
         progress["stage"] = "decode"
         image = dicom.open_image(
-            data, record, voi=self.settings.window, fast=self.settings.decode == "fast"
+            data,
+            record,
+            voi=self.settings.window,
+            fast=self.settings.decode == "fast",
+            crosscheck=self.settings.crosscheck_share,
+            early=self.ahead.take if self.ahead and request["ahead"] is not None else None,
         )
         del data
         progress["stage"] = "steps"

@@ -73,7 +73,10 @@ def build(
         ),
     ] = None,
     decode: Annotated[
-        str | None, typer.Option(help="exact; fast is not built yet. (default: exact)")
+        str | None,
+        typer.Option(
+            help="exact, or fast: JPEG 2000 only as fine as --size needs. (default: exact)"
+        ),
     ] = None,
     target: Annotated[str | None, typer.Option(help="Which label becomes `label`.")] = None,
     crop: Annotated[str | None, typer.Option(help="breast or none.")] = None,
@@ -106,6 +109,13 @@ def build(
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N inputs.")] = None,
+    crosscheck: Annotated[
+        str | None,
+        typer.Option(
+            help="Share of the images (1%, 100%) that a second decoder must read alike. "
+            "(default: 0%)"
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Parallel workers. (default: all cores)")
     ] = None,
@@ -114,7 +124,7 @@ def build(
         typer.Option(help="local; dask:// and ray:// are not built yet. (default: local)"),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu; cuda is not built yet. (default: cpu)")
+        str | None, typer.Option(help="cpu, or cuda: decode on a GPU, same bytes. (default: cpu)")
     ] = None,
     retry_failed: Annotated[
         bool | None, typer.Option("--retry-failed", help="Give failed inputs another try.")
@@ -265,6 +275,51 @@ def report(directory: Out) -> None:
     typer.echo(str(rewrite_report(directory)))
 
 
+@app.command()
+def bench(
+    input: Annotated[Path, typer.Option(help="A folder, a zip or a file of DICOM images.")],
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the finished picture.")] = "728x1456",
+    limit: Annotated[int, typer.Option(help="How many images to measure.")] = 20,
+    decode: Annotated[str, typer.Option(help="exact, fast or both.")] = "both",
+    as_json: AsJson = False,
+) -> None:
+    """Measure how long each stage takes on this machine, for your own files."""
+    from mammoprep import bench as measure
+    from mammoprep.config import parse_size
+
+    result = measure.bench(input, size=parse_size(size), limit=limit, decode=decode)
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+        return
+    screen = Console()
+    for table in measure.tables(result):
+        screen.print(table)
+    for code, count in result["failures"].items():
+        typer.echo(f"{count:,} of {result['looked_at']:,} files left out: {code}", err=True)
+    typer.echo(result["bottleneck"])
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Try every decoder on frames with known values; exit status 4 when one reads them wrongly.
+
+    Each decoder runs in a process of its own, so that a crash is a line of the table. "partly" is
+    healthy: the next decoder of the syntax reads the rest. Run it after an installation or an
+    update, and before a build that takes days.
+    """
+    from mammoprep import doctor as examiner
+
+    found = examiner.examine()
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        Console().print(examiner.table(found))
+        typer.echo(
+            "Every decoder is right." if found.healthy else "Do not build: see the red lines."
+        )
+    raise typer.Exit(found.exit_code)
+
+
 def _later(name: str, what: str) -> None:
     anything = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -276,8 +331,6 @@ def _later(name: str, what: str) -> None:
 _later("split", "Check or change the splits of finished samples.")
 _later("export", "Plain image files and a CSV.")
 _later("diff", "What changed between two builds.")
-_later("doctor", "Which decoders are there and do they work.")
-_later("bench", "How fast is each stage on this machine.")
 
 
 def run() -> int:

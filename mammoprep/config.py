@@ -13,6 +13,7 @@ FORMATS = ("png", "jpeg")
 CROPS = ("breast", "none")
 ORIENTS = ("left", "none")
 DECODES = ("exact", "fast")
+DEVICES = ("cpu", "cuda")
 MISSING = ("fail", "skip")
 SIDE_LIMITS = (16, 16384)
 
@@ -47,6 +48,8 @@ class Settings:
         shard_size: Mean inputs a shard, or None for the default.
         missing: ``fail`` or ``skip``.
         limit: Only the first so many inputs, or None.
+        crosscheck: Share of the images that a second decoder must confirm, such as ``1%``; it
+            decides which of them fail.
     """
 
     size: tuple[int, int]
@@ -64,6 +67,7 @@ class Settings:
     shard_size: int | None = None
     missing: str = "fail"
     limit: int | None = None
+    crosscheck: str = "0%"
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -91,6 +95,12 @@ class Settings:
             _within("--shard-size", self.shard_size, 1, 100_000)
         if self.limit is not None:
             _within("--limit", self.limit, 1, 2**63 - 1)
+        _share("--crosscheck", self.crosscheck)
+
+    @property
+    def crosscheck_share(self) -> float:
+        """``crosscheck`` as a number from 0 to 1."""
+        return _share("--crosscheck", self.crosscheck)
 
     def to_json(self) -> dict[str, Any]:
         """Return the ``settings`` of dataset.json."""
@@ -114,7 +124,7 @@ class BuildConfig:
         out: Folder to build into.
         workers: How many threads, each with one child process.
         engine: ``local``.
-        device: ``cpu``.
+        device: ``cpu``, or ``cuda`` to decode lossless syntaxes on a GPU; the bytes are the same.
         max_failures: How many inputs may fail before the exit status says so: a count or ``5%``.
         retry_failed: Give failed inputs another try.
         fresh: Start over.
@@ -140,8 +150,12 @@ class BuildConfig:
         _within("--workers", self.workers, 1, 1024)
         if self.engine != "local":
             raise not_built("engine", self.engine, "cluster engines")
-        if self.device != "cpu":
-            raise not_built("device", self.device, "decoding on a GPU")
+        _one_of("--device", self.device, DEVICES)
+        if self.device == "cuda" and self.settings.decode == "fast":
+            raise ConfigError(
+                "--device cuda decodes everything, --decode fast leaves most undecoded on the CPU: "
+                "give one of the two."
+            )
         allowed_failures(self.max_failures, 1)
 
 
@@ -192,6 +206,16 @@ def _check_window(text: str) -> None:
         ) from None
     if not width >= 1:
         raise ConfigError(f"--window: the width must be at least 1, got {width:g}.")
+
+
+def _share(option: str, text: str) -> float:
+    try:
+        share = float(text.removesuffix("%")) / 100 if text.endswith("%") else -1.0
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ConfigError(f"{option} must be a share from 0% to 100%, such as 1%; got {text!r}.")
+    return share
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoprep.core.device import DeviceArray
 from mammoprep.core.geometry import Geometry
 from mammoprep.core.schema import Record
 
@@ -66,7 +67,7 @@ class Samples:
     """Presentation values of a part of the stored image, at its own or a reduced resolution.
 
     Attributes:
-        pixels: float32 (rows, columns) in [0, 1].
+        pixels: float32 (rows, columns) in [0, 1], in main memory or still on a GPU.
         padding: bool (rows, columns), or None.
         step: Stored pixels from one sample to the next: a power of two.
         origin: (y, x) in stored coordinates of the outer corner of the first sample's area; whole
@@ -74,11 +75,15 @@ class Samples:
         warnings: Codes of what was odd while reading them.
     """
 
-    pixels: NDArray[np.float32]
+    pixels: NDArray[np.float32] | DeviceArray
     padding: NDArray[np.bool_] | None
     step: int
     origin: tuple[float, float]
     warnings: tuple[str, ...] = ()
+
+    def on_host(self) -> NDArray[np.float32]:
+        """Return the pixels in main memory."""
+        return self.pixels.host() if isinstance(self.pixels, DeviceArray) else self.pixels
 
 
 class Detail(Protocol):

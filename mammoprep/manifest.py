@@ -68,9 +68,11 @@ class Built:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of everything that shapes bytes."""
+    """Return the versions of everything that shapes bytes: packages, and C libraries in them."""
+    from mammoprep.decode.codecs import libraries
+
     found = {name: version(name) for name in SHAPING}
-    return {"mammoprep": __version__, **found}
+    return {"mammoprep": __version__, **found, **libraries()}
 
 
 def settings_hash(source: str, settings: Settings) -> str:

@@ -3,7 +3,8 @@
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -30,6 +31,9 @@ class Run:
         children: Idle children; a task takes one and gives it back.
         stop: Set when the build is being interrupted.
         report: Called after every input with its failure code, or None when it was built.
+        lookahead: How many records a child is told of before they are asked for, 0 without a GPU.
+        notice: Called with a line for the user, each once.
+        device: What became of the frames that a GPU was to decode.
     """
 
     output: Output
@@ -38,6 +42,23 @@ class Run:
     children: "queue.SimpleQueue[Child]" = field(default_factory=queue.SimpleQueue)
     stop: threading.Event = field(default_factory=threading.Event)
     report: Callable[[str | None], None] = lambda _: None
+    lookahead: int = 0
+    notice: Callable[[str], None] = lambda _: None
+    device: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        """Start with nothing said."""
+        self._said: set[str] = set()
+        self._telling = threading.Lock()
+
+    def tell(self, device: Mapping[str, int], notices: Sequence[str]) -> None:
+        """Count what a GPU did, and pass on what is new to the user."""
+        with self._telling:
+            self.device.update(device)
+            fresh = [line for line in notices if line not in self._said]
+            self._said.update(fresh)
+            for line in fresh:
+                self.notice(line)
 
     @contextmanager
     def child(self) -> Iterator[Child]:
@@ -91,10 +112,11 @@ class _Packed:
 
 def _pack(shard: Shard, run: Run, child: Child, tar: TarWriter) -> _Packed:
     packed = _Packed()
-    for planned in shard.inputs:
+    for place, planned in enumerate(shard.inputs):
         if run.stop.is_set():
             raise ResourceError("Interrupted.")
-        answer = _ask(planned, child)
+        answer = _ask(planned, child, shard.inputs[place + 1 : place + 1 + run.lookahead])
+        run.tell(answer.header.get("device", {}), answer.header.get("notices", []))
         name = planned.record.input
         packed.inputs[name] = answer.header["input_sha256"]
         failure = answer.header.get("failure")
@@ -107,10 +129,11 @@ def _pack(shard: Shard, run: Run, child: Child, tar: TarWriter) -> _Packed:
     return packed
 
 
-def _ask(planned: Planned, child: Child) -> Answer:
+def _ask(planned: Planned, child: Child, ahead: Sequence[Planned]) -> Answer:
     if planned.size is None:
         return Answer({"input_sha256": None, "failure": MISSING, "members": []}, ())
-    return child.ask({"record": planned.record.to_json(), "size": planned.size})
+    coming = [after.record.to_json() for after in ahead if after.size is not None]
+    return child.ask({"record": planned.record.to_json(), "size": planned.size, "ahead": coming})
 
 
 def _row(shard: Shard, metadata: Mapping[str, Any], members: list[Any]) -> dict[str, Any]:

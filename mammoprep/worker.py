@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mammoprep.child import HEADER
@@ -16,10 +16,15 @@ from mammoprep.core.errors import ResourceError
 
 ANSWER_LIMIT = 1 << 30
 ATTEMPTS = 2
+MOST_DEVICE_DEATHS = 3
+DEVICE_DIED = (
+    f"--device cuda: {MOST_DEVICE_DEATHS} processes died while using it; "
+    "the CPU decodes from here on"
+)
 # What a child may inherit: where programs and libraries are, nothing that could be a credential.
 INHERITED = (
     "PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV",
-    "SYSTEMROOT", "TMPDIR",
+    "SYSTEMROOT", "TMPDIR", "CUDA_VISIBLE_DEVICES", "CUDA_PATH",
 )  # fmt: skip
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 # glibc: keep freed memory for the next image instead of giving it back and faulting it in again;
@@ -68,7 +73,7 @@ class Child:
         """Remember what to start.
 
         Args:
-            settings: First line that the child reads: settings, label names, locator.
+            settings: First line that the child reads: settings, label names, locator, device.
             limits: What it may use for one record.
             stop: Set when the build is being interrupted; a death then is no failure.
             command: How to start it.
@@ -84,24 +89,43 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._overdue = False
         self._ready = False
+        self._device_deaths = 0
 
     def ask(self, request: dict[str, Any]) -> Answer:
         """Return the child's answer; a record that kills two children in a row is a failure.
+
+        The second try leaves everything to the CPU.
+
+        Args:
+            request: ``record``, ``size`` in bytes, and ``ahead``: the records asked for next.
 
         Raises:
             ResourceError: the build is being interrupted.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self._ask_once(request)
+                answer = self._ask_once(request)
+                return self._blame_device(answer) if attempt > 1 else answer
             except ChildDiedError as death:
                 self.kill()
+                request = {**request, "ahead": None}
                 if self._stop.is_set():
                     raise ResourceError("Interrupted.") from None
                 failure = {"code": death.code, "detail": f"{death.detail}, {attempt} attempts"}
         if not self._ready:  # the last one died before it had even seen the record
             raise RuntimeError(f"the child process does not start: {self._command}")
         return Answer({"input_sha256": None, "failure": failure, "members": []}, ())
+
+    def _blame_device(self, answer: Answer) -> Answer:
+        """Count a record that only the CPU could build; do without the device after too many."""
+        if self._hello["device"] == "cpu" or "failure" in answer.header:
+            return answer
+        self._device_deaths += 1
+        if self._device_deaths < MOST_DEVICE_DEATHS:
+            return answer
+        self._hello["device"] = "cpu"
+        self.kill()
+        return replace(answer, header={**answer.header, "notices": [DEVICE_DIED]})
 
     def _ask_once(self, request: dict[str, Any]) -> Answer:
         process = self._process or self._start()

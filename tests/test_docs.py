@@ -13,7 +13,7 @@ from mammoprep.core.codes import CODES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS = ("build", "verify", "inspect", "sources", "phantom", "report")
+COMMANDS = ("build", "verify", "inspect", "sources", "phantom", "report", "doctor")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

@@ -149,6 +149,10 @@ CODES: dict[str, tuple[str, str]] = {
         "The decoder refused the pixels.",
         "The file is probably damaged; download it again.",
     ),
+    "decoder_disagreement": (
+        "Two decoders read different pixels from the file (`--crosscheck`).",
+        "Run `mammoprep doctor`; if no decoder is at fault there, keep the file for a bug report.",
+    ),
     "decode_crash": (
         "The decoder's process died on this file, twice.",
         "Treat the file as damaged; keep a copy for a bug report if many files do this.",
@@ -283,6 +287,10 @@ CODES: dict[str, tuple[str, str]] = {
     "lossy_clipped": (
         "Lossy compression pushed some values above the range; they were cut to it.",
         "Nothing.",
+    ),
+    "crosscheck_impossible": (
+        "The image was to be decoded twice (`--crosscheck`), but no second decoder reads its kind.",
+        "Nothing; the table of decoders in docs/decoders.md says which kinds have only one.",
     ),
     "padding_inside": (
         "Pixels inside the picture have the padding value; they were kept as picture.",

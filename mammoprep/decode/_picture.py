@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoprep.core.device import DeviceArray
 from mammoprep.core.errors import RecordError
 from mammoprep.core.grey import quantise
 from mammoprep.core.stages import stage
 from mammoprep.decode import partial
 from mammoprep.decode._facts import Facts
 from mammoprep.decode._padding import Mask, find_padding, in_range, judge, touching_border
-from mammoprep.decode.codecs import Decoded, Frame, decode
+from mammoprep.decode.codecs import LOSSY, Decoded, Frame, decode, oddities, settle
 from mammoprep.decode.grayscale import Rendering, Voi, count_values, render, take
 from mammoprep.image import Samples
 
@@ -46,8 +47,23 @@ class Picture:
         notes: What was decided about padding; complete after ``overview``.
     """
 
-    def __init__(self, frame: Frame, facts: Facts, voi: Voi, *, fast: bool) -> None:
-        """Decode everything, unless parts can be decoded.
+    def __init__(
+        self,
+        frame: Frame,
+        facts: Facts,
+        voi: Voi,
+        *,
+        fast: bool,
+        words: DeviceArray | None = None,
+    ) -> None:
+        """Decode everything, unless parts can be decoded or everything has been.
+
+        Args:
+            frame: What to decode.
+            facts: What the header says.
+            voi: The wanted grey levels.
+            fast: Leave wavelet levels undecoded that are not needed.
+            words: The frame's stored values, where a device has decoded them.
 
         Raises:
             RecordError: the frame cannot be decoded or its window cannot be used.
@@ -60,10 +76,13 @@ class Picture:
         self._renderings: dict[np.dtype[Any], Rendering] = {}
         self._counts: NDArray[np.int64] | None = None
         self._decoded: Decoded | None = None
+        self._words = None if voi.mode == "percentile" else words
         found, level = partial.levels(frame), overview_level(self.shape)
         self.levels = found if 0 < level <= found else 0
         self.decoder = partial.name()
-        if self.levels == 0 or voi.mode == "percentile":
+        if self._words is not None and self.levels == 0:
+            self.warnings += oddities(frame)
+        elif self.levels == 0 or voi.mode == "percentile":
             self._decode_all()
         self._coarsest = self.levels if fast and self._may_be_reduced() else 0
 
@@ -80,6 +99,15 @@ class Picture:
             np.copyto(picture, 0, where=padding)
         return picture
 
+    def whole(self) -> Decoded:
+        """Return all stored values, decoded the way that the details are: in parts if possible."""
+        high, wide = self.shape
+        halves = [self._part(0, rows, (0, wide)) for rows in ((0, high // 2), (high // 2, high))]
+        upper, lower = halves
+        if upper is None or lower is None:
+            return self._decode_all()
+        return replace(upper, stored=np.concatenate([upper.stored, lower.stored]))
+
     def overview(self) -> Samples:
         """Return the whole picture with 320 to 639 samples along its longer side, or all of it."""
         level = overview_level(self.shape)
@@ -90,7 +118,7 @@ class Picture:
             return samples
         # What was mixed of padding and picture along their border is neither.
         padding = _widened(samples.padding)
-        np.copyto(samples.pixels, 0.0, where=padding)
+        np.copyto(samples.on_host(), 0.0, where=padding)
         return replace(samples, padding=padding)
 
     def detail(self, box: PixelBox, size: tuple[int, int]) -> Samples:
@@ -101,10 +129,12 @@ class Picture:
         side = partial.size_at(self.shape, level)
         rows, columns = _covering((y0, y1), level, side[0]), _covering((x0, x1), level, side[1])
         if (found := self._part(level, rows, columns)) is None:
+            if samples := self._on_device(box):
+                return samples
             stored = self._decode_all().stored[y0:y1, x0:x1]
             return self._samples(stored, 1, (float(y0), float(x0)))
         origin = _origin((rows[0], columns[0]), level)
-        samples = self._samples(found.stored, 1 << level, origin)
+        samples = self._samples(found.stored, 1 << level, origin, self._rounding(level))
         return replace(samples, warnings=found.warnings)
 
     def _small(self, level: int) -> tuple[NDArray[Any], tuple[float, float]]:
@@ -112,23 +142,41 @@ class Picture:
         side = partial.size_at(self.shape, level)
         if found := self._part(level, (0, side[0]), (0, side[1])):
             return found.stored, _origin((0, 0), level)
+        if self._words is not None and level > 0:
+            with stage("gray"):
+                return self._words.block_means(1 << level), (0.0, 0.0)
         stored = self._decode_all().stored
         if level == 0:
             return stored, (0.0, 0.0)
         with stage("gray"):
             return block_means(stored, 1 << level), (0.0, 0.0)
 
+    def _on_device(self, box: PixelBox) -> Samples | None:
+        """Return a part as it lies on the device; None where padding has to be traced in it."""
+        if self._words is None:
+            return None
+        x0, y0, x1, y1 = box
+        words, limits = self._words[y0:y1, x0:x1], self._facts.grey.padding
+        with stage("gray"):
+            if limits is not None and words.holds(*limits):
+                return None
+            pixels = words.looked_up(self._table(words.dtype))
+        odd = oddities(self._frame) if self.levels else ()
+        return Samples(pixels, None, 1, (float(y0), float(x0)), odd)
+
     def _part(self, level: int, rows: tuple[int, int], columns: tuple[int, int]) -> Decoded | None:
         """Return some samples of a level; None where everything has to be decoded for them."""
-        if self.levels == 0 or (level == 0 and self._decoded is not None):
+        known = self._decoded is not None or self._words is not None
+        if self.levels == 0 or (level == 0 and known):
             return None
         try:
             with stage("decode"):
                 return partial.decode_part(self._frame, level, rows, columns)
-        except RecordError as error:
-            if error.code != "decode_error":
-                raise
-        self.levels = self._coarsest = 0  # another decoder may still read the whole
+        except RecordError:
+            # Another decoder may still read the whole, and only the whole tells values beyond Bits
+            # Stored from the wavelet's overshoot: the corners of white print reach 62 % and more.
+            self.levels = self._coarsest = 0
+        self._words = None
         return None
 
     def _may_be_reduced(self) -> bool:
@@ -147,6 +195,8 @@ class Picture:
         return shown.size == 0 or float(shown.max()) <= SHOWS
 
     def _dtype(self) -> np.dtype[Any]:
+        if self._words is not None:
+            return self._words.dtype
         if self._decoded is not None:
             return self._decoded.stored.dtype
         return np.dtype(np.uint8 if self._frame.precision == 8 else np.uint16)
@@ -155,6 +205,9 @@ class Picture:
         if self._decoded is not None:
             return self._decoded
         with stage("decode"):
+            if self._words is not None:
+                self._decoded = settle(self._words.host(), self.decoder, self._frame)
+                return self._decoded
             decoded = self._decoded = decode(self._frame)
         self.decoder = decoded.decoder
         self.warnings += decoded.warnings
@@ -169,12 +222,26 @@ class Picture:
             self._renderings[dtype] = render(grey, pixels, dtype, self._voi, self._counts)
         return self._renderings[dtype]
 
-    def _table(self, dtype: np.dtype[Any]) -> NDArray[np.float32]:
-        return self._rendering(dtype).table.astype(np.float32)
+    def _rounding(self, level: int) -> float:
+        """Return by how much a level's samples lie above the mean of what they stand for.
 
-    def _samples(self, stored: NDArray[Any], step: int, origin: tuple[float, float]) -> Samples:
+        The reversible wavelet's floors and halves (ISO/IEC 15444-1 F.4.8.1) add, for texture, 1/4
+        in each direction and level.
+        """
+        return 0.0 if self._frame.pixels.transfer_syntax in LOSSY else level / 2
+
+    def _table(self, dtype: np.dtype[Any], excess: float = 0.0) -> NDArray[np.float32]:
+        table = self._rendering(dtype).table
+        if excess:
+            values = np.arange(table.size)
+            table = np.interp(values - excess, values, table)
+        return table.astype(np.float32)
+
+    def _samples(
+        self, stored: NDArray[Any], step: int, origin: tuple[float, float], excess: float = 0.0
+    ) -> Samples:
         with stage("gray"):
-            pixels = take(self._table(stored.dtype), stored)
+            pixels = take(self._table(stored.dtype, excess), stored)
             padding = find_padding(stored, self._facts.grey.padding)
             if padding is not None:
                 np.copyto(pixels, 0.0, where=padding)

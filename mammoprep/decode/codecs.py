@@ -2,52 +2,42 @@
 
 To add a decoder, add one line to ``DECODERS``. A decoder takes one frame and its format, returns
 whole numbers of shape (rows, columns), and may raise any of ``DECODE_ERRORS``; the next in the row
-is tried then.
+is tried then. The fastest stands first; those that only check (``--crosscheck``) stand last. The
+measurements behind each choice are in ``docs/decoders.md``.
 """
 
-import io
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
-import imagecodecs
 import numpy as np
-import PIL
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import features
 from pydicom.encaps import get_frame
-from rle import decode_pixel_data  # type: ignore[attr-defined]
 
 from mammoprep.core.errors import RecordError
-from mammoprep.decode import gate
-from mammoprep.decode._codestream import read_codestream
+from mammoprep.decode import gate, openjpeg
+from mammoprep.decode._decoders import (
+    BIG_ENDIAN,
+    DECODE_ERRORS,
+    RLE,
+    Decoder,
+    library,
+    ljpeg,
+    native,
+    of_imagecodecs,
+    of_pillow,
+    pillow_jpeg,
+    pillow_jpeg2000,
+    pydicom_rle,
+    rle,
+    shape_of,
+)
 from mammoprep.decode._facts import PixelFormat
 from mammoprep.decode._values import PYDICOM_ERRORS, quiet
 
-Decode = Callable[[bytes, PixelFormat], NDArray[Any]]
-DECODE_ERRORS = (*PYDICOM_ERRORS, ArithmeticError, SyntaxError, Image.DecompressionBombError)
-
 _LITTLE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", gate.DEFLATED)
-BIG_ENDIAN = "1.2.840.10008.1.2.2"
 NATIVE = (*_LITTLE, BIG_ENDIAN)
-RLE = "1.2.840.10008.1.2.5"
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """A way to decode a frame.
-
-    Attributes:
-        name: Library and, where it matters, its codec.
-        version: Version of the library.
-        decode: The function.
-    """
-
-    name: str
-    version: str
-    decode: Decode
 
 
 @dataclass(frozen=True)
@@ -67,67 +57,35 @@ class Decoded:
     precision: int | None = None
 
 
-def _dtype(pixels: PixelFormat, order: str) -> np.dtype[Any]:
-    return np.dtype("u1" if pixels.bits_allocated == 8 else f"{order}u2")
-
-
-def _shape(pixels: PixelFormat) -> tuple[int, int]:
-    return pixels.rows or 0, pixels.columns or 0
-
-
-def _native(data: bytes, pixels: PixelFormat) -> NDArray[Any]:
-    order = ">" if pixels.transfer_syntax == BIG_ENDIAN else "<"
-    words = np.frombuffer(data, _dtype(pixels, order)).reshape(_shape(pixels))
-    return words if words.dtype.isnative else words.astype(words.dtype.newbyteorder("="))
-
-
-def _rle(data: bytes, pixels: PixelFormat) -> NDArray[Any]:
-    rows, columns = _shape(pixels)
-    layout = {"rows": rows, "columns": columns, "bits_allocated": pixels.bits_allocated}
-    words = decode_pixel_data(data, version=2, **layout)
-    return np.frombuffer(words, _dtype(pixels, "<")).reshape(rows, columns)
-
-
-def _imagecodecs(function: str, data: bytes, _: PixelFormat) -> NDArray[Any]:
-    decode: Callable[[bytes], NDArray[Any]] = getattr(imagecodecs, function)
-    return decode(data)
-
-
-def _pillow(data: bytes, pixels: PixelFormat) -> NDArray[Any]:
-    with Image.open(io.BytesIO(data), formats=("JPEG2000",)) as picture:
-        values = np.asarray(picture)
-    found = read_codestream(data)
-    if found is None or found.signed or values.dtype.itemsize * 8 < found.precision:
-        raise ValueError("Pillow reads neither signed nor 9-bit samples as they are")
-    # Pillow widens samples of 10 to 15 bits to the full 16.
-    return values >> (16 - found.precision) if values.dtype.itemsize == 2 else values
-
-
-def _of_imagecodecs(function: str) -> Decoder:
-    decode = partial(_imagecodecs, function)
-    return Decoder(f"imagecodecs {function}", imagecodecs.__version__, decode)
-
-
-_NATIVE = (Decoder("native", np.__version__, _native),)
-_PILLOW = Decoder("pillow", PIL.__version__, _pillow)
-_JPEG = (_of_imagecodecs("jpeg8_decode"),)
-_JPEG_LOSSLESS = (_of_imagecodecs("jpegsof3_decode"), _of_imagecodecs("jpeg8_decode"))
-_JPEG_LS = (_of_imagecodecs("jpegls_decode"),)
-_JPEG2000 = (_of_imagecodecs("jpeg2k_decode"), _PILLOW)
+_JPEG8, _JPEG_2K = of_imagecodecs("jpeg8"), of_imagecodecs("jpeg2k")
+_NATIVE = (Decoder("native", np.__version__, native),)
+_RLE = (
+    # Not imagecodecs' dicomrle_decode: damaged frames make it crash.
+    Decoder("pylibjpeg-rle", version("pylibjpeg-rle"), rle),
+    Decoder("pydicom rle", version("pydicom"), pydicom_rle, only_checks=True),
+)
+_JPEG = (_JPEG8, of_pillow("libjpeg_turbo", pillow_jpeg, only_checks=True))
+_JPEG_EXTENDED = (_JPEG8,)
+_JPEG_LOSSLESS = (
+    # Not jpegsof3: it ignores point transforms, and damaged frames make it crash.
+    _JPEG8,
+    replace(of_imagecodecs("ljpeg"), decode=ljpeg, only_checks=True),
+)
+_JPEG_LS = (of_imagecodecs("jpegls"),)
+# Not imagecodecs' htj2k_decode: on a damaged frame it returns memory that nobody has written.
+_JPEG2000 = (_JPEG_2K, of_pillow("jpg_2000", pillow_jpeg2000))
 
 DECODERS: dict[str, tuple[Decoder, ...]] = {
     **dict.fromkeys(NATIVE, _NATIVE),
-    # Not imagecodecs' dicomrle_decode: damaged frames make it crash.
-    RLE: (Decoder("pylibjpeg-rle", version("pylibjpeg-rle"), _rle),),
+    RLE: _RLE,
     "1.2.840.10008.1.2.4.50": _JPEG,
-    "1.2.840.10008.1.2.4.51": _JPEG,
+    "1.2.840.10008.1.2.4.51": _JPEG_EXTENDED,
     "1.2.840.10008.1.2.4.57": _JPEG_LOSSLESS,
     "1.2.840.10008.1.2.4.70": _JPEG_LOSSLESS,
     "1.2.840.10008.1.2.4.80": _JPEG_LS,
     "1.2.840.10008.1.2.4.81": _JPEG_LS,
     "1.2.840.10008.1.2.4.90": _JPEG2000,
     "1.2.840.10008.1.2.4.91": _JPEG2000,
-    # Not imagecodecs' htj2k_decode: on a damaged frame it returns memory that nobody has written.
     "1.2.840.10008.1.2.4.201": _JPEG2000,
     "1.2.840.10008.1.2.4.202": _JPEG2000,
     "1.2.840.10008.1.2.4.203": _JPEG2000,
@@ -139,6 +97,16 @@ _FAMILIES = {
     **dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203)), ("jpeg2000",)),
 }
 LOSSY = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
+
+
+def libraries() -> dict[str, str]:
+    """Return the versions of the C libraries that decode, by short names."""
+    codecs = {"libjpeg-turbo": "jpeg8", "charls": "jpegls"}
+    return {
+        **{name: library(codec).split(" ", 1)[-1] for name, codec in codecs.items()},
+        "openjpeg": openjpeg.version() or library("jpeg2k").split(" ", 1)[-1],
+        "openjpeg of pillow": str(features.version("jpg_2000")),
+    }
 
 
 @dataclass(frozen=True)
@@ -156,24 +124,27 @@ class Frame:
     precision: int | None = None
 
 
-def read_frame(data: bytes, pixels: PixelFormat, frames: int = 1) -> Frame:
-    """Return the first frame of Pixel Data (7FE0,0010), held to the header's size and depth.
+def read_frame(data: bytes, pixels: PixelFormat, frames: int = 1, index: int = 0) -> Frame:
+    """Return a frame of Pixel Data (7FE0,0010), held to the header's size and depth.
 
     Args:
         data: Value of the element: native words, or encapsulated fragments.
         pixels: A format that ``gate.check_pixels`` has accepted.
         frames: Number of Frames.
+        index: Which of them, from 0.
 
     Raises:
-        RecordError: ``unsupported_syntax``, ``pixel_length_mismatch``, ``decode_error``, or one of
-            ``gate.check_codestream``.
+        RecordError: ``unsupported_syntax``, ``header_bounds``, ``pixel_length_mismatch``,
+            ``decode_error``, or one of ``gate.check_codestream``.
     """
     syntax = pixels.transfer_syntax
+    if not 0 <= index < frames:
+        raise RecordError("header_bounds", f"frame {index} of {frames}")
     if syntax not in DECODERS:
         raise RecordError("unsupported_syntax", "no decoder for this transfer syntax")
     if syntax in NATIVE:
-        return Frame(_native_frame(data, pixels, frames), pixels)
-    frame = _encapsulated_frame(data, frames)
+        return Frame(_native_frame(data, pixels, frames, index), pixels)
+    frame = _encapsulated_frame(data, frames, index)
     if families := _FAMILIES.get(syntax):
         return Frame(frame, pixels, gate.check_codestream(frame, pixels, families).precision)
     return Frame(frame, pixels)
@@ -188,7 +159,36 @@ def decode(frame: Frame) -> Decoded:
     Raises:
         RecordError: ``decode_error`` or ``bits_exceed_stored``.
     """
-    return settle(*_try_decoders(frame.data, frame.pixels), frame)
+    seen = []
+    for decoder in DECODERS[frame.pixels.transfer_syntax]:
+        if decoder.only_checks:
+            continue
+        try:
+            words = words_by(decoder, frame)
+        except RecordError as error:
+            seen.append(error.detail)
+            continue
+        return settle(words, decoder.label, frame)
+    raise RecordError("decode_error", "; ".join(seen))
+
+
+def words_by(decoder: Decoder, frame: Frame) -> NDArray[Any]:
+    """Return what one decoder gives for a frame: words for ``settle``.
+
+    Raises:
+        RecordError: ``decode_error``: it refuses the frame, or returns something else.
+    """
+    try:
+        with quiet():
+            words = decoder.decode(frame.data, frame.pixels)
+    except DECODE_ERRORS as error:
+        detail = f"{type(error).__name__} in {decoder.name}"
+        raise RecordError("decode_error", detail) from None
+    size = shape_of(frame.pixels)
+    if words.shape == size and words.dtype.kind in "ui" and words.dtype.itemsize <= 2:
+        return words
+    detail = f"{decoder.name} returned {words.ndim} dimensions of {words.dtype}"
+    raise RecordError("decode_error", detail)
 
 
 def settle(words: NDArray[Any], decoder: str, frame: Frame) -> Decoded:
@@ -202,21 +202,27 @@ def settle(words: NDArray[Any], decoder: str, frame: Frame) -> Decoded:
     Raises:
         RecordError: ``bits_exceed_stored``.
     """
-    pixels, precision = frame.pixels, frame.precision
-    odd = ("precision_below_stored",) if precision and precision < (pixels.bits_stored or 0) else ()
+    pixels, odd = frame.pixels, oddities(frame)
     if pixels.transfer_syntax in LOSSY and _exceeds(words, pixels):
         # Coding noise may carry the largest values over the top: that is no sign of a wrong header.
         words = np.minimum(words, (1 << (pixels.bits_stored or 0)) - 1)
         odd = (*odd, "lossy_clipped")
-    return Decoded(stored_values(words, pixels), decoder, odd, precision)
+    return Decoded(stored_values(words, pixels), decoder, odd, frame.precision)
+
+
+def oddities(frame: Frame) -> tuple[str, ...]:
+    """Return warning codes about a codestream that differs from its header and can be read."""
+    stored = frame.pixels.bits_stored or 0
+    below = frame.precision is not None and frame.precision < stored
+    return ("precision_below_stored",) if below else ()
 
 
 def _exceeds(words: NDArray[Any], pixels: PixelFormat) -> bool:
     return not pixels.signed and int(words.max()) >= 1 << (pixels.bits_stored or 0)
 
 
-def _native_frame(data: bytes, pixels: PixelFormat, frames: int) -> bytes:
-    rows, columns = _shape(pixels)
+def _native_frame(data: bytes, pixels: PixelFormat, frames: int, index: int) -> bytes:
+    rows, columns = shape_of(pixels)
     size = rows * columns * (pixels.bits_allocated or 0) // 8
     if not 0 <= len(data) - size * frames <= 1:
         raise RecordError(
@@ -225,37 +231,22 @@ def _native_frame(data: bytes, pixels: PixelFormat, frames: int) -> bytes:
     if pixels.bits_allocated == 8 and _swapped_bytes(pixels):
         data = np.frombuffer(data, ">u2", count=len(data) // 2).astype("<u2").tobytes()
         data += b"\0" * (len(data) % 2)
-    return data[:size]
+    return data[size * index : size * (index + 1)]
 
 
 def _swapped_bytes(pixels: PixelFormat) -> bool:
     return pixels.transfer_syntax == BIG_ENDIAN and pixels.word_vr == "OW"
 
 
-def _encapsulated_frame(data: bytes, frames: int) -> bytes:
+def _encapsulated_frame(data: bytes, frames: int, index: int) -> bytes:
     try:
         with quiet():
-            frame: bytes = get_frame(data, 0, number_of_frames=frames)
+            frame: bytes = get_frame(data, index, number_of_frames=frames)
             return frame
     except PYDICOM_ERRORS as error:
         raise RecordError(
             "decode_error", f"{type(error).__name__} while reading fragments"
         ) from None
-
-
-def _try_decoders(frame: bytes, pixels: PixelFormat) -> tuple[NDArray[Any], str]:
-    seen = []
-    for decoder in DECODERS[pixels.transfer_syntax]:
-        try:
-            with quiet():
-                words = decoder.decode(frame, pixels)
-        except DECODE_ERRORS as error:
-            seen.append(f"{type(error).__name__} in {decoder.name}")
-            continue
-        if words.shape == _shape(pixels) and words.dtype.kind in "ui" and words.dtype.itemsize <= 2:
-            return words, f"{decoder.name} {decoder.version}"
-        seen.append(f"{decoder.name} returned {words.ndim} dimensions of {words.dtype}")
-    raise RecordError("decode_error", "; ".join(seen))
 
 
 def stored_values(words: NDArray[Any], pixels: PixelFormat) -> NDArray[Any]:

@@ -1,10 +1,12 @@
 """DICOM file -> presentation values: gate, header, decoder, padding, grey levels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
 
+from mammoprep.core.device import DeviceArray
 from mammoprep.core.errors import RecordError
 from mammoprep.core.geometry import Geometry
 from mammoprep.core.schema import Record
@@ -16,6 +18,7 @@ from mammoprep.decode._plausible import check_picture
 from mammoprep.decode._terms import SOP_NAMES
 from mammoprep.decode._values import element, nesting
 from mammoprep.decode.codecs import Frame, read_frame
+from mammoprep.decode.crosscheck import chosen, confirm
 from mammoprep.decode.grayscale import Rendering, parse_voi
 from mammoprep.decode.header import PIXEL_DATA, parse, read_facts
 from mammoprep.image import Acquisition, MammoImage
@@ -31,8 +34,18 @@ class _Parsed:
     warnings: tuple[str, ...]
 
 
-def open_image(
-    data: bytes, record: Record, *, voi: str = "auto", fast: bool = False, gate_kind: bool = True
+Early = Callable[[Frame], DeviceArray | None]
+
+
+def open_image(  # noqa: PLR0913 - a build has as many choices as it has
+    data: bytes,
+    record: Record,
+    *,
+    voi: str = "auto",
+    fast: bool = False,
+    gate_kind: bool = True,
+    early: Early | None = None,
+    crosscheck: float = 0.0,
 ) -> MammoImage:
     """Read a DICOM file: an overview of its presentation values, with the rest behind it.
 
@@ -44,6 +57,9 @@ def open_image(
         fast: Leave the wavelet levels of JPEG 2000 undecoded that the result does not need.
         gate_kind: Refuse pictures that are no screening mammograms; False makes these codes
             warnings, and takes the first of several frames.
+        early: Returns the stored values of a frame that a device has decoded already, or None.
+        crosscheck: Share of the records, chosen by their keys, whose stored values a second decoder
+            must confirm.
 
     Returns:
         float32 pixels in [0, 1], 0 is black; padding is 0. A large image is an overview, whose
@@ -57,14 +73,19 @@ def open_image(
     with stage("header"):
         parsed = _open(data, record, gate_kind=gate_kind)
     facts = parsed.facts
-    picture = Picture(_frame(parsed), facts, wanted, fast=fast)
+    frame = _frame(parsed)
+    words = None if early is None else early(frame)
+    picture = Picture(frame, facts, wanted, fast=fast, words=words)
     overview = picture.overview()
-    doubt, figures = check_picture(overview.pixels, overview.padding)
+    pixels = overview.on_host()
+    doubt, figures = check_picture(pixels, overview.padding)
     doubts = _weigh(doubt, parsed, record)
+    if crosscheck and chosen(record.key, crosscheck):
+        doubts += confirm(frame, picture.whole())
     rendering = picture.rendering()
-    size = (overview.pixels.shape[0], overview.pixels.shape[1])
+    size = (pixels.shape[0], pixels.shape[1])
     image = MammoImage(
-        pixels=overview.pixels,
+        pixels=pixels,
         geometry=Geometry.of_samples(
             picture.shape, size, overview.step, overview.origin, facts.place.spacing_mm
         ),
@@ -76,6 +97,15 @@ def open_image(
     return image.warn(*parsed.warnings, *picture.warnings, *rendering.warnings, *doubts).note(
         **_notes(facts, rendering, picture), **figures
     )
+
+
+def frame_of(data: bytes, record: Record) -> Frame:
+    """Return the encoded pixels of a file that ``open_image`` would decode.
+
+    Raises:
+        RecordError: any code of ``docs/failures.md`` from before the decoder.
+    """
+    return _frame(_open(data, record, gate_kind=True))
 
 
 def read_image(
@@ -91,7 +121,7 @@ def read_image(
     rows, columns = image.geometry.stored_size
     whole = image.detail((0, 0, columns, rows), (rows, columns))
     grid = Geometry.of_stored((rows, columns), image.geometry.stored_spacing_mm)
-    read = replace(image, pixels=whole.pixels, padding=whole.padding, geometry=grid, detail=None)
+    read = replace(image, pixels=whole.on_host(), padding=whole.padding, geometry=grid, detail=None)
     return read.warn(*whole.warnings)
 
 
@@ -137,7 +167,7 @@ def _open(data: bytes, record: Record, *, gate_kind: bool) -> _Parsed:
         raise RecordError(*excluded[0])
     encoded = element(dataset, PIXEL_DATA)
     if encoded is None:
-        if facts.pixels.rows is None:
+        if facts.pixels.rows is None and facts.kind.sop_class not in SOP_NAMES:
             raise RecordError("not_an_image", "neither Rows nor Pixel Data")
         raise RecordError("no_pixels", "Pixel Data (7FE0,0010) is absent or empty")
     gate.check_pixels(facts.pixels)

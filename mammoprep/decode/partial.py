@@ -15,10 +15,12 @@ from PIL import Image
 from mammoprep.core.errors import RecordError
 from mammoprep.decode import openjpeg
 from mammoprep.decode._codestream import resolutions
+from mammoprep.decode._decoders import DECODE_ERRORS
 from mammoprep.decode._values import quiet
-from mammoprep.decode.codecs import DECODE_ERRORS, Decoded, Frame, settle
+from mammoprep.decode.codecs import Decoded, Frame, settle
 
-SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203))
+SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (90, 91))
+_SIZE_MARKERS, _MORE_CAPABILITIES = b"\xff\x4f\xff\x51", 0x4000
 _OVERSHOOT = 0.25
 
 Span = tuple[int, int]
@@ -27,13 +29,22 @@ Span = tuple[int, int]
 def levels(frame: Frame) -> int:
     """Return how many lower resolutions of a frame can be decoded and are plain averages.
 
-    0 for other syntaxes, for signed samples and such of 7 or 9 bits (Pillow alters them), and where
-    overlays share the words with the values.
+    0 for other syntaxes, for signed samples and such of 7 or 9 bits (Pillow alters them), where
+    overlays share the words with the values, and for HTJ2K: OpenJPEG 2.5.4 returns a constant for a
+    region of it, without an error.
     """
     pixels, bits = frame.pixels, frame.precision
     if pixels.transfer_syntax not in SYNTAXES or pixels.signed or pixels.overlay_bits:
         return 0
+    if _is_high_throughput(frame.data):
+        return 0
     return resolutions(frame.data) if bits is not None and (bits == 8 or bits > 9) else 0
+
+
+def _is_high_throughput(data: bytes) -> bool:
+    """Return whether Rsiz announces capabilities beyond part 1 (ISO/IEC 15444-15 annex A)."""
+    start = data.find(_SIZE_MARKERS) + len(_SIZE_MARKERS) + 2
+    return bool(int.from_bytes(data[start : start + 2], "big") & _MORE_CAPABILITIES)
 
 
 def size_at(shape: tuple[int, int], level: int) -> tuple[int, int]:
@@ -64,7 +75,7 @@ def decode_part(frame: Frame, level: int, rows: Span, columns: Span) -> Decoded:
         RecordError: ``decode_error``; ``bits_exceed_stored``, above level 0 where values lie so far
             beyond Bits Stored that it is no overshoot.
     """
-    read = _by_pillow if openjpeg.library() is None else _by_openjpeg
+    read = by_pillow if openjpeg.library() is None else by_openjpeg
     try:
         with quiet():
             words = read(frame, level, rows, columns)
@@ -80,7 +91,8 @@ def _shape(frame: Frame) -> tuple[int, int]:
     return frame.pixels.rows or 0, frame.pixels.columns or 0
 
 
-def _by_openjpeg(frame: Frame, level: int, rows: Span, columns: Span) -> NDArray[Any]:
+def by_openjpeg(frame: Frame, level: int, rows: Span, columns: Span) -> NDArray[Any]:
+    """Return words of a part, decoded by OpenJPEG itself; arguments as of ``decode_part``."""
     high, wide = _shape(frame)
     (y0, y1), (x0, x1) = (
         (span[0] << level, min(((span[1] - 1) << level) + 1, side))
@@ -90,7 +102,8 @@ def _by_openjpeg(frame: Frame, level: int, rows: Span, columns: Span) -> NDArray
     return openjpeg.decode(frame.data, level, (x0, y0, x1, y1), kind)
 
 
-def _by_pillow(frame: Frame, level: int, rows: Span, columns: Span) -> NDArray[Any]:
+def by_pillow(frame: Frame, level: int, rows: Span, columns: Span) -> NDArray[Any]:
+    """Return words of a part, cut from the whole level that Pillow decodes."""
     size = size_at(_shape(frame), level)
     with Image.open(io.BytesIO(frame.data), formats=("JPEG2000",)) as picture:
         tile = picture.tile[0]

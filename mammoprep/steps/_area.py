@@ -13,7 +13,7 @@ Span = tuple[Fraction, Fraction]
 _BLOCK_BYTES = 1 << 18  # of the output at a time: stays in the processor's cache
 
 
-def _weights(count: int, span: Span) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def weights(count: int, span: Span) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the first row that each output row touches, and the share of each from there on.
 
     Whole numbers until the last division, so that no row is lost to rounding.
@@ -34,7 +34,7 @@ def _weights(count: int, span: Span) -> tuple[NDArray[np.int64], NDArray[np.floa
 
 def _mean_rows(values: NDArray[Any], count: int, span: Span) -> NDArray[np.float32]:
     """Average rows by the exact area each output row covers; ``count`` is at most the span."""
-    first, shares = _weights(count, span)
+    first, shares = weights(count, span)
     columns = values.reshape(values.shape[0], -1)
     total = np.empty((count, columns.shape[1]), np.float32)
     last = values.shape[0] - 1
@@ -63,7 +63,13 @@ def rows_at(values: NDArray[Any], centres: NDArray[np.float64]) -> NDArray[np.fl
     above = np.minimum(below + 1, values.shape[0] - 1)
     share = np.clip(places - below, 0, 1).astype(np.float32)
     share = share.reshape(-1, *[1] * (values.ndim - 1))
-    return np.asarray(values[below] * (1 - share) + values[above] * share, dtype=np.float32)
+    out = np.empty((centres.size, *values.shape[1:]), np.float32)
+    block = max(1, _BLOCK_BYTES // (4 * max(1, values[0].size)))
+    for top in range(0, centres.size, block):
+        part = slice(top, top + block)
+        np.multiply(values.take(below[part], axis=0), 1 - share[part], out=out[part])
+        out[part] += values.take(above[part], axis=0) * share[part]
+    return out
 
 
 def _centres(span: Span, count: int) -> NDArray[np.float64]:
@@ -121,8 +127,8 @@ def at_centres(
         np.minimum(_centres(span, count).astype(np.int64), side - 1)
         for span, count, side in zip((down, across), size, mask.shape, strict=True)
     )
-    found: NDArray[np.bool_] = mask[rows][:, columns]
-    return found
+    turned_rows = turned(mask.view(np.uint8).take(rows, axis=0))  # whole rows are quick to take
+    return turned(turned_rows.take(columns, axis=0)).view(np.bool_)
 
 
 def _any_rows(mask: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:

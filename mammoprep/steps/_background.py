@@ -39,6 +39,20 @@ class Background:
     surface: Grey
 
 
+def middle(values: NDArray[Any]) -> float:
+    """Return what ``np.median`` does, for values without NaN, at half the cost.
+
+    Args:
+        values: Any real type and shape, not empty.
+    """
+    half = values.size // 2
+    parted = np.partition(values, half, axis=None)
+    upper = parted[half]
+    if values.size % 2:
+        return float(upper)
+    return float((parted[:half].max() + upper) / 2)
+
+
 def content_box(grey: Grey, valid: Flags) -> tuple[int, int, int, int]:
     """Return the box (x0, y0, x1, y1) left when rows and columns at the lowest level are cut off.
 
@@ -73,7 +87,7 @@ def modes(grey: Grey) -> list[float]:
     below = np.cumsum(counts)[np.minimum(peaks + 4, BINS - 1)]
     levels = peaks[below >= MODE_SHARE * grey.size].tolist()
     gathered = (grey[(steps >= max(peak - 2, 0)) & (steps <= peak + 2)] for peak in levels)
-    found = [float(np.median(values)) for values in gathered if values.size]
+    found = [middle(values) for values in gathered if values.size]
     return found or [float(grey.min())]
 
 
@@ -86,18 +100,22 @@ def _blur(values: Grey, sigma: float) -> Grey:
     return np.asarray(large, dtype=np.float32)
 
 
-def _fit(grey: Grey, samples: Flags, level: float) -> Grey:
-    """Return a smooth surface through the samples; ``level`` where there are none near."""
-    sigma = SURFACE_SIGMA * max(grey.shape)
+def _fit(above: Grey, samples: Flags, level: float) -> Grey:
+    """Return a smooth surface through the samples; ``level`` where there are none near.
+
+    Args:
+        above: Grey values less ``level``.
+        samples: Where they count.
+        level: The background's level.
+    """
+    sigma = SURFACE_SIGMA * max(above.shape)
     weight = samples.astype(np.float32)
     mass = _blur(weight, sigma)
-    return np.asarray(
-        (_blur((grey - level) * weight, sigma) / (mass + 1e-3)) + level, dtype=np.float32
-    )
+    return np.asarray((_blur(above * weight, sigma) / (mass + 1e-3)) + level, dtype=np.float32)
 
 
 def _spread(values: NDArray[Any]) -> float:
-    return MAD_TO_SIGMA * float(np.median(np.abs(values))) if values.size else 0.0
+    return MAD_TO_SIGMA * middle(np.abs(values)) if values.size else 0.0
 
 
 def contrast(grey: Grey, level: float) -> float:
@@ -111,7 +129,7 @@ def contrast(grey: Grey, level: float) -> float:
     if above.size == 0:
         return 0.0
     split = above.mean()  # the background's own noise lies below the mean of what is above it
-    return float(np.median(above[above >= split])) - level
+    return middle(above[above >= split]) - level
 
 
 def estimate(grey: Grey, valid: Flags, level: float) -> Background:
@@ -127,11 +145,13 @@ def estimate(grey: Grey, valid: Flags, level: float) -> Background:
     darker = grey[valid & (grey <= level)]
     noise = _spread(darker - level)
     surface = np.full_like(grey, level)
+    above = left = grey - level
     for _ in range(SURFACE_ROUNDS):
-        samples = valid & (np.abs(grey - surface) <= max(3 * noise, least))
+        samples = valid & (np.abs(left) <= max(3 * noise, least))
         if not samples.any():
             break
-        surface = _fit(grey, samples, level)
-        noise = _spread((grey - surface)[samples])
+        surface = _fit(above, samples, level)
+        left = grey - surface
+        noise = _spread(left[samples])
     rise = max(NOISE_FACTOR * noise, least, LEAST_RISE)
     return Background(level, noise, rise, tissue, surface)

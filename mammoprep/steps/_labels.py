@@ -22,6 +22,8 @@ LEAST_TEXT = 6e-5
 
 def _parts(mask: Flags) -> list[tuple[Flags, PlainBox]]:
     """Return each connected part of a mask, cut to its box (x0, y0, x1, y1)."""
+    if not mask.any():
+        return []
     _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     out = []
     for number, (x, y, width, height, _area) in enumerate(stats.tolist()[1:], start=1):
@@ -66,7 +68,7 @@ def _steepness(rest: Grey) -> NDArray[np.float32]:
     return np.asarray(np.hypot(across, down), dtype=np.float32)
 
 
-def boxes(rest: Grey, background: Background, breast: Flags) -> list[PlainBox]:
+def boxes(rest: Grey, background: Background, breast: Flags, plate: Flags) -> list[PlainBox]:
     """Return the boxes (x0, y0, x1, y1) of what is a label beside the breast.
 
     A plate counts. Another part that is not the breast counts when it is compact, has the sharp
@@ -77,10 +79,10 @@ def boxes(rest: Grey, background: Background, breast: Flags) -> list[PlainBox]:
         rest: Grey values above the background's surface, float32 (rows, columns).
         background: What ``rest`` was told from.
         breast: bool (rows, columns).
+        plate: What ``plates`` returns for ``rest``.
     """
-    plate = plates(rest, background.contrast)
     loose = (rest > background.rise) & ~dilated(breast | plate, MARGIN)
-    steep = _steepness(rest)
+    steep: NDArray[np.float32] | None = None
     at_left, at_right = breast[:, 0].any(), breast[:, -1].any()
     found = [box for _, box in _parts(plate & ~breast)]
     for _, box in _parts(dilated(loose, MARGIN)):
@@ -91,6 +93,7 @@ def boxes(rest: Grey, background: Background, breast: Flags) -> list[PlainBox]:
         if long or at_chest or inside.sum() < LEAST_TEXT * rest.size:
             continue
         peak = np.quantile(rest[y0:y1, x0:x1][inside], 0.9)
+        steep = _steepness(rest) if steep is None else steep
         if np.quantile(steep[y0:y1, x0:x1][inside], 0.9) >= SHARP * peak:
             found.append(_widened(box, MARGIN, rest.shape))
     return found

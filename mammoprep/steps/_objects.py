@@ -142,9 +142,12 @@ def regrown(core: Flags, mask: Flags) -> Flags:
         core: bool (rows, columns), a part of ``mask`` after ``without_threads``.
         mask: bool (rows, columns).
     """
-    step = 3
+    step, area = 3, np.count_nonzero(core)
     for _ in range(-(-REGROWTH * opening_radius(mask.shape) // step)):
         core = dilated(core, step) & mask
+        before, area = area, np.count_nonzero(core)
+        if area == before:  # it only ever grows
+            break
     return core
 
 
@@ -158,14 +161,17 @@ def with_folds(breast: Flags, mask: Flags) -> Flags:
         breast: bool (rows, columns), a part of ``mask``.
         mask: bool (rows, columns), everything that rises above the background.
     """
-    near = dilated(breast, 1)
-    _, labels = cv2.connectedComponents((mask & ~breast).view(np.uint8), connectivity=8)
-    hanging = set(np.unique(labels[near]).tolist())
+    rest = mask & ~breast
+    edges = [column for column in (0, -1) if breast[:, column].any() and rest[:, column].any()]
     out = breast.copy()
-    for column in (0, -1):
-        if breast[:, column].any():
-            for label in hanging & set(np.unique(labels[:, column]).tolist()) - {0}:
-                out |= labels == label
+    if not edges:
+        return out
+    near = dilated(breast, 1)
+    _, labels = cv2.connectedComponents(rest.view(np.uint8), connectivity=8)
+    hanging = set(np.unique(labels[near]).tolist())
+    for column in edges:
+        for label in hanging & set(np.unique(labels[:, column]).tolist()) - {0}:
+            out |= labels == label
     return out
 
 

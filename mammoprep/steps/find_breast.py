@@ -35,6 +35,7 @@ class Finding:
         reason: What limits the confidence, one word; ``clear`` when nothing does.
         rest: Grey values above the background's surface, float32 (rows, columns).
         background: What it was told from.
+        plates: bool (rows, columns), bright plates that stand out of the breast.
     """
 
     mask: Flags
@@ -42,6 +43,7 @@ class Finding:
     reason: str
     rest: Grey
     background: Background
+    plates: Flags
 
 
 def reduced_size(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -116,14 +118,15 @@ def _finding(grey: Grey, valid: Flags, box: Flags, level: float) -> Finding | No
     if background.noise > QUIET:  # film glows along its edges, a digital background does not
         raised = _objects.without_glow(rest, background.rise, background.contrast)
     raised = _objects.without_frames(raised)
-    raised &= ~_labels.plates(rest, background.contrast)
+    plates = _labels.plates(rest, background.contrast)
+    raised &= ~plates
     core = _objects.without_threads(raised)
     if not core.any():
         return None
     part, second = _objects.largest(core)
     grown = _objects.with_folds(_objects.regrown(part, raised), raised)
     mask = _objects.filled(grown)
-    return Finding(mask, *_judge(mask, second), rest, background)
+    return Finding(mask, *_judge(mask, second), rest, background, plates)
 
 
 def _corners(mask: Flags) -> int:
@@ -187,7 +190,8 @@ def _label_boxes(image: MammoImage, finding: Finding) -> list[list[int]]:
     rows, columns = finding.mask.shape
     stretch = np.array([image.geometry.size[1] / columns, image.geometry.size[0] / rows])
     out = []
-    for box in _labels.boxes(finding.rest, finding.background, finding.mask):
+    found = _labels.boxes(finding.rest, finding.background, finding.mask, finding.plates)
+    for box in found:
         corners = image.geometry.to_stored(np.reshape(box, (2, 2)) * stretch)
         out.append([round(v) for v in (*corners.min(axis=0), *corners.max(axis=0))])
     return out

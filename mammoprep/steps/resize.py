@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoprep.core.device import DeviceArray
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.geometry import Geometry
 from mammoprep.image import MammoImage
 from mammoprep.steps._area import Span, at_centres, cover, rows_at, scale, turned
+from mammoprep.steps._on_device import shrink
 
 FITS = ("pad", "stretch")
 HALF = np.float32(0.5 - 1e-6)  # a tie is "at least half" whatever float32 made of it
@@ -52,7 +54,7 @@ def _lay(values: NDArray[Any], frame: tuple[int, int], corner: tuple[int, int]) 
 class _Source:
     """What is resampled: arrays on one grid, and which part of it in rows and in columns."""
 
-    pixels: NDArray[Any]
+    pixels: NDArray[Any] | DeviceArray
     padding: NDArray[np.bool_] | None
     spans: tuple[Span, Span] | None
     mirrored: bool = False
@@ -71,6 +73,14 @@ def _source(image: MammoImage, grid: Geometry, content: tuple[int, int]) -> _Sou
     across = ((x0 - left) / found.step, (x1 - left) / found.step)
     name = "exact" if found.step == 1 else f"level:{found.step.bit_length() - 1}"
     return _Source(found.pixels, found.padding, (down, across), grid.flipped, name, found.warnings)
+
+
+def _scaled(source: _Source, content: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the pixels at ``content``; on the device that they lie on, where it can."""
+    if isinstance(source.pixels, DeviceArray):
+        done = shrink(source.pixels, content, source.spans) if source.spans else None
+        return scale(source.pixels.host(), content, source.spans) if done is None else done
+    return scale(source.pixels, content, source.spans)
 
 
 def _unmeasured(
@@ -128,7 +138,7 @@ def apply(
     content = frame if fit == "stretch" else content_size(grid.size, frame)
     corner = (frame[0] - content[0]) // 2, (frame[1] - content[1]) // 2 if centred else 0
     source = _source(image, grid, content)
-    pixels = scale(source.pixels, content, source.spans)
+    pixels = _scaled(source, content)
     breast, mask = _breast(image, content, grid.resized(content)), image.mask
     return replace(
         image,

@@ -25,9 +25,14 @@ WRONG = {
     "bad window": ("build --source rsna --size 64x128 --window 5", "CENTRE,WIDTH"),
     "bad folds": ("build --source rsna --size 64x128 --folds 0", "--folds must be"),
     "bad share": ("build --source rsna --size 64x128 --max-failures many", "1%"),
-    "fast": ("build --source rsna --size 64x128 --decode fast", "not built yet"),
+    "bad crosscheck": ("build --source rsna --size 64x128 --crosscheck 1", "such as 1%"),
+    "bad decode": ("build --source rsna --size 64x128 --decode quick", "exact, fast"),
     "engine": ("build --source rsna --size 64x128 --engine dask://h:1", "not built yet"),
-    "cuda": ("build --source rsna --size 64x128 --device cuda", "not built yet"),
+    "bad device": ("build --source rsna --size 64x128 --device gpu", "cpu, cuda"),
+    "fast on a GPU": (
+        "build --source rsna --size 64x128 --device cuda --decode fast",
+        "give one of the two",
+    ),
     "roi": ("build --source rsna --size 64x128 --roi 9x9", "not built yet"),
     "intersection": ("build --source rsna --size 64x128 --intersection", "not built yet"),
     "views": ("build --source rsna --size 64x128 --views CC", "not built yet"),
@@ -41,8 +46,7 @@ WRONG = {
     "split": ("split DIR", "not built yet"),
     "export": ("export DIR", "not built yet"),
     "diff": ("diff A B", "not built yet"),
-    "doctor": ("doctor", "not built yet"),
-    "bench": ("bench", "not built yet"),
+    "bench nothing": ("bench --input /nowhere", "/nowhere"),
     "unknown option": ("build --sauce rsna", "No such option"),
     "verify nothing": ("verify /nowhere", "is no dataset"),
     "phantom layout": ("phantom --layout rsan --out /nowhere/x", "Did you mean 'rsna'"),
@@ -152,7 +156,7 @@ def test_a_misspelt_option_in_the_file_is_named_with_the_nearest(tmp_path: Path)
 
 
 def test_the_help_of_every_command_teaches(tmp_path: Path) -> None:
-    for command in ("build", "verify", "inspect", "sources", "phantom", "report"):
+    for command in ("build", "verify", "inspect", "sources", "phantom", "report", "doctor"):
         done = run_cli(command, "--help")
         assert done.returncode == 0
         assert len(done.stdout) > 200
