@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_BLOCK = 1 << 16  # values at a time: they stay in the processor's cache
+
 
 def quantise(values: NDArray[np.floating[Any]], bits: int) -> NDArray[Any]:
     """Return ``floor(v * (2**bits - 1) + 0.5)`` as uint8 or uint16, clipped to range.
@@ -22,7 +24,15 @@ def quantise(values: NDArray[np.floating[Any]], bits: int) -> NDArray[Any]:
     if bits not in (8, 16):
         raise ValueError(f"bits is 8 or 16, got {bits}")
     top = (1 << bits) - 1
-    levels = values * np.float64(top)
-    levels += 0.5
-    np.clip(levels, 0, top, out=levels)  # the cast below is then the floor
-    return levels.astype(np.uint8 if bits == 8 else np.uint16)
+    flat = np.ascontiguousarray(values).reshape(-1)
+    out = np.empty(flat.shape, np.uint8 if bits == 8 else np.uint16)
+    levels = np.empty(min(_BLOCK, flat.size), np.float64)
+    for first in range(0, flat.size, _BLOCK):
+        part = flat[first : first + _BLOCK]
+        block = levels[: part.size]
+        block[:] = part
+        block *= top
+        block += 0.5
+        np.clip(block, 0, top, out=block)  # the cast below is then the floor
+        out[first : first + _BLOCK] = block
+    return out.reshape(values.shape)

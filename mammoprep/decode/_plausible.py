@@ -110,8 +110,8 @@ def _centre_median(cells: NDArray[np.float32], valid: Mask, border_median: float
     rows, columns = cells.shape
     centre = labels[rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4]
     sizes = np.bincount(labels.ravel())
-    inside = [label for label in np.unique(centre) if label]
-    if not inside:
+    inside = np.flatnonzero(np.bincount(centre.ravel())[1:]) + 1
+    if not inside.size:
         return float(np.median(cells[valid])) if valid.any() else border_median
-    largest = max(inside, key=lambda label: int(sizes[label]))
+    largest = inside[np.argmax(sizes[inside])]
     return float(np.median(cells[labels == largest]))

@@ -35,19 +35,21 @@ def weights(count: int, span: Span) -> tuple[NDArray[np.int64], NDArray[np.float
 def _mean_rows(values: NDArray[Any], count: int, span: Span) -> NDArray[np.float32]:
     """Average rows by the exact area each output row covers; ``count`` is at most the span."""
     first, shares = weights(count, span)
-    columns = values.reshape(values.shape[0], -1)
+    columns = values.reshape(values.shape[0], -1).astype(np.float32, copy=False)
     total = np.empty((count, columns.shape[1]), np.float32)
-    last = values.shape[0] - 1
+    places = np.minimum(first + np.arange(len(shares))[:, None], values.shape[0] - 1)
     block = max(1, _BLOCK_BYTES // (4 * columns.shape[1]))
+    buffer = np.empty((min(block, count), columns.shape[1]), np.float32)
     for top in range(0, count, block):
         part = slice(top, top + block)
         out = total[part]
-        term = np.empty_like(out)
         for step, share in enumerate(shares):
-            rows = columns.take(np.minimum(first[part] + step, last), axis=0)
-            np.multiply(rows, share[part, None], out=term if step else out)
+            rows = buffer[: len(out)] if step else out
+            # mode: "raise" would copy through a buffer of its own; no place is out of range
+            columns.take(places[step, part], axis=0, out=rows, mode="clip")
+            rows *= share[part, None]
             if step:
-                out += term
+                out += rows
     return total.reshape(count, *values.shape[1:])
 
 
@@ -63,12 +65,18 @@ def rows_at(values: NDArray[Any], centres: NDArray[np.float64]) -> NDArray[np.fl
     above = np.minimum(below + 1, values.shape[0] - 1)
     share = np.clip(places - below, 0, 1).astype(np.float32)
     share = share.reshape(-1, *[1] * (values.ndim - 1))
+    values = values.astype(np.float32, copy=False)
     out = np.empty((centres.size, *values.shape[1:]), np.float32)
     block = max(1, _BLOCK_BYTES // (4 * max(1, values[0].size)))
+    buffer = np.empty((min(block, centres.size), *values.shape[1:]), np.float32)
     for top in range(0, centres.size, block):
         part = slice(top, top + block)
-        np.multiply(values.take(below[part], axis=0), 1 - share[part], out=out[part])
-        out[part] += values.take(above[part], axis=0) * share[part]
+        lower, upper = out[part], buffer[: len(out[part])]
+        values.take(below[part], axis=0, out=lower, mode="clip")  # as in _mean_rows
+        values.take(above[part], axis=0, out=upper, mode="clip")
+        lower *= 1 - share[part]
+        upper *= share[part]
+        lower += upper
     return out
 
 

@@ -105,7 +105,8 @@ def _breast(
     centres = np.arange(max(content)) + 0.5
     places = image.geometry.from_stored(geometry.to_stored(np.stack([centres, centres], axis=1)))
     rows = rows_at(image.breast.view(np.uint8), places[: content[0], 1])
-    return np.asarray(turned(rows_at(turned(rows), places[: content[1], 0])) > HALF)
+    found = rows_at(turned(rows), places[: content[1], 0]) > HALF
+    return turned(found.view(np.uint8)).view(np.bool_)
 
 
 def apply(
