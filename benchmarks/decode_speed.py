@@ -275,6 +275,9 @@ def measure(options: argparse.Namespace, effort: Effort, scratch: Path) -> dict[
     print("ours, the notebooks and the bare decoder, in turns ...", flush=True)
     with one_core():
         race(groups, effort.rounds, pictures)
+        # Files that a build excludes, such as pictures of specimens.
+        result["refused"] = [group.name for group in groups if not group.rows["exact"]]
+        groups = [group for group in groups if group.rows["exact"]]
         result["medip"] = medip(options, groups, effort, scratch)
         best = [g for g in groups if g.kind == "real"] or groups
         shown = finished([path for group in best for path in group.files], pictures)
