@@ -16,22 +16,16 @@ from mammoprep.core.device import DeviceArray
 from mammoprep.core.errors import RecordError
 from mammoprep.core.grey import quantise
 from mammoprep.core.stages import stage
-from mammoprep.decode import partial
+from mammoprep.decode import _levels, partial
 from mammoprep.decode._facts import Facts
 from mammoprep.decode._padding import Mask, find_padding, in_range, judge, touching_border
 from mammoprep.decode.codecs import LOSSY, Decoded, Frame, decode, oddities, settle
 from mammoprep.decode.grayscale import Rendering, Voi, count_values, render, take
 from mammoprep.image import Samples
 
-OVERVIEW_SIDE = 320
 SHOWS = 0.05
 
 PixelBox = tuple[int, int, int, int]
-
-
-def overview_level(shape: tuple[int, int]) -> int:
-    """Return the last level at which the longer side still has 320 samples."""
-    return max(0, (max(shape) // OVERVIEW_SIDE).bit_length() - 1)
 
 
 class Picture:
@@ -77,9 +71,11 @@ class Picture:
         self._counts: NDArray[np.int64] | None = None
         self._decoded: Decoded | None = None
         self._words = None if voi.mode == "percentile" else words
-        found, level = partial.levels(frame), overview_level(self.shape)
+        found, level = partial.levels(frame), _levels.overview_level(self.shape)
         self.levels = found if 0 < level <= found else 0
         self.decoder = partial.name()
+        if self._words is not None:
+            self.decoder = "a device"
         if self._words is not None and self.levels == 0:
             self.warnings += oddities(frame)
         elif self.levels == 0 or voi.mode == "percentile":
@@ -110,7 +106,7 @@ class Picture:
 
     def overview(self) -> Samples:
         """Return the whole picture with 320 to 639 samples along its longer side, or all of it."""
-        level = overview_level(self.shape)
+        level = _levels.overview_level(self.shape)
         stored, origin = self._small(level)
         self._judge(stored)
         samples = self._samples(stored, 1 << level, origin)
@@ -127,13 +123,14 @@ class Picture:
         most = min((y1 - y0) // max(size[0], 1), (x1 - x0) // max(size[1], 1))
         level = min(self._coarsest, max(0, most.bit_length() - 1))
         side = partial.size_at(self.shape, level)
-        rows, columns = _covering((y0, y1), level, side[0]), _covering((x0, x1), level, side[1])
+        rows = _levels.covering((y0, y1), level, side[0])
+        columns = _levels.covering((x0, x1), level, side[1])
         if (found := self._part(level, rows, columns)) is None:
             if samples := self._on_device(box):
                 return samples
             stored = self._decode_all().stored[y0:y1, x0:x1]
             return self._samples(stored, 1, (float(y0), float(x0)))
-        origin = _origin((rows[0], columns[0]), level)
+        origin = _levels.origin((rows[0], columns[0]), level)
         samples = self._samples(found.stored, 1 << level, origin, self._rounding(level))
         return replace(samples, warnings=found.warnings)
 
@@ -141,7 +138,7 @@ class Picture:
         """Return the stored values at a level: the file's own where it has it, or block means."""
         side = partial.size_at(self.shape, level)
         if found := self._part(level, (0, side[0]), (0, side[1])):
-            return found.stored, _origin((0, 0), level)
+            return found.stored, _levels.origin((0, 0), level)
         if self._words is not None and level > 0:
             with stage("gray"):
                 return self._words.block_means(1 << level), (0.0, 0.0)
@@ -149,7 +146,7 @@ class Picture:
         if level == 0:
             return stored, (0.0, 0.0)
         with stage("gray"):
-            return block_means(stored, 1 << level), (0.0, 0.0)
+            return _levels.block_means(stored, 1 << level), (0.0, 0.0)
 
     def _on_device(self, box: PixelBox) -> Samples | None:
         """Return a part as it lies on the device; None where padding has to be traced in it."""
@@ -257,42 +254,3 @@ class Picture:
 
 def _widened(mask: Mask) -> Mask:
     return np.asarray(cv2.dilate(mask.view(np.uint8), np.ones((3, 3), np.uint8)) > 0)
-
-
-def _origin(first: tuple[int, int], level: int) -> tuple[float, float]:
-    """Return (y, x) in stored coordinates of the outer corner of a level's sample."""
-    step = 1 << level
-    return (first[0] - 0.5) * step + 0.5, (first[1] - 0.5) * step + 0.5
-
-
-def _covering(span: tuple[int, int], level: int, side: int) -> tuple[int, int]:
-    """Return the samples (first, end) of a level that touch a span of stored pixels."""
-    step = 1 << level
-    first = (2 * span[0] - 1 + step) // (2 * step)
-    end = -(-(2 * span[1] - 1 + step) // (2 * step))
-    return max(first, 0), min(end, side)
-
-
-def block_means(stored: NDArray[Any], step: int) -> NDArray[Any]:
-    """Return the mean of every ``step`` x ``step`` pixels; the last ones of less, where it ends.
-
-    Args:
-        stored: (rows, columns), 8 or 16 bits.
-        step: Side of a block.
-    """
-    values = stored.astype(np.int16) if stored.dtype == np.int8 else stored  # cv2 has no int8 here
-    cuts = [side // step * step for side in values.shape]
-    parts = [
-        [
-            cv2.resize(part, _blocks(part.shape, step), interpolation=cv2.INTER_AREA)
-            for part in np.split(band, cuts[1:], axis=1)
-            if part.size
-        ]
-        for band in np.split(values, cuts[:1], axis=0)
-        if band.size
-    ]
-    return np.block(parts).astype(stored.dtype)
-
-
-def _blocks(shape: tuple[int, ...], step: int) -> tuple[int, int]:
-    return -(-shape[1] // step), -(-shape[0] // step)

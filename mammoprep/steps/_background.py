@@ -92,12 +92,12 @@ def modes(grey: Grey) -> list[float]:
 
 
 def _blur(values: Grey, sigma: float) -> Grey:
+    """Return soft values, as coarse as they are soft."""
     step = max(1, int(sigma // 4))
     size = (-(-values.shape[1] // step), -(-values.shape[0] // step))
     small = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
     soft = cv2.GaussianBlur(small, (0, 0), sigma / step, borderType=cv2.BORDER_REFLECT)
-    large = cv2.resize(soft, values.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.asarray(large, dtype=np.float32)
+    return np.asarray(soft, dtype=np.float32)
 
 
 def _fit(above: Grey, samples: Flags, level: float) -> Grey:
@@ -110,8 +110,9 @@ def _fit(above: Grey, samples: Flags, level: float) -> Grey:
     """
     sigma = SURFACE_SIGMA * max(above.shape)
     weight = samples.astype(np.float32)
-    mass = _blur(weight, sigma)
-    return np.asarray((_blur(above * weight, sigma) / (mass + 1e-3)) + level, dtype=np.float32)
+    soft = _blur(above * weight, sigma) / (_blur(weight, sigma) + 1e-3) + level
+    surface = cv2.resize(soft, above.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(surface, dtype=np.float32)
 
 
 def _spread(values: NDArray[Any]) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mammoprep.core.schema import Record
-from mammoprep.decode import _picture, dicom
+from mammoprep.decode import _levels, dicom
 from mammoprep.phantoms._anatomy import both_breasts
 from mammoprep.phantoms._dicom import to_bytes
 from mammoprep.phantoms._exposure import Subject, expose
@@ -116,8 +116,8 @@ def test_a_forgotten_half_step_is_far_from_exact(
 ) -> None:
     """The goals can be missed: a sample taken for the mean of its block is off by half a pixel."""
     monkeypatch.setattr(
-        _picture,
-        "_origin",
+        _levels,
+        "origin",
         lambda first, level: (float(first[0] << level), float(first[1] << level)),
     )
     row = compared(*sigmoid, DEFAULT)

@@ -110,7 +110,7 @@ def test_missing_packages_are_named_with_the_command_that_installs_them() -> Non
 def test_block_means_on_a_device_are_those_of_the_cpu(
     shape: tuple[int, int], step: int, bits: int
 ) -> None:
-    from mammoprep.decode._picture import block_means
+    from mammoprep.decode._levels import block_means
 
     kind = np.uint8 if bits == 8 else np.uint16
     words = np.random.default_rng(step).integers(0, 1 << bits, shape).astype(kind)

@@ -23,7 +23,7 @@ from PIL import Image
 from mammoprep import preparation
 from mammoprep.config import Settings
 from mammoprep.core.errors import RecordError
-from mammoprep.decode import _picture, codecs, openjpeg, partial
+from mammoprep.decode import _levels, codecs, openjpeg, partial
 from mammoprep.decode._facts import PixelFormat
 from mammoprep.decode._picture import Picture
 from mammoprep.decode.dicom import open_image
@@ -440,7 +440,7 @@ def test_a_detail_that_fails_after_the_overview_is_the_exact_one(
     real = partial.decode_part
 
     def only_overview(frame: codecs.Frame, level: int, *spans: tuple[int, int]) -> codecs.Decoded:
-        if level < _picture.overview_level((1403, 1251)):
+        if level < _levels.overview_level((1403, 1251)):
             raise RecordError("decode_error", "ValueError in openjpeg")
         return real(frame, level, *spans)
 
@@ -524,7 +524,7 @@ def test_a_forgotten_half_step_is_seen(
     size: tuple[int, int], level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the test above would say of samples that are taken for block means."""
-    monkeypatch.setattr(_picture, "_origin", unphased)
+    monkeypatch.setattr(_levels, "origin", unphased)
     told, fast, exact = place_errors(size)
     assert told == level
     assert np.abs(fast - exact).max() > 0.1
