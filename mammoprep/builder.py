@@ -177,6 +177,7 @@ def _run(job: _Job) -> tuple[list[plan.Shard], dict[str, int]]:
         "label_names": inputs.card.targets[settings.target],
         "locator": inputs.tree.locator(),
         "device": config.device,
+        "colour": inputs.card.colour,
     }
     workers = min(config.workers, len(todo))
     children = [Child(hello, config.limits, run.stop, job.command) for _ in range(workers)]

@@ -91,6 +91,7 @@ class _Server:
         cv2.setNumThreads(1)  # N workers use N cores
         self.settings = Settings.from_json(settings["settings"])
         self.label_names: list[str] = settings["label_names"]
+        self.colour: bool = settings["colour"]
         self.tree = open_locator(settings["locator"])
         self.steps = preparation.steps(self.settings)
         self.ahead = None if settings["device"] == "cpu" else ahead.open_ahead()
@@ -103,7 +104,7 @@ class _Server:
 
     def _answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
         """Build one record; this and looking ahead catch everything."""
-        progress: dict[str, str] = {"stage": "read"}
+        progress: dict[str, Any] = {"stage": "read", "inputs": {}}
         try:
             self._look_ahead(request)
             return self._build(request, progress)
@@ -138,42 +139,45 @@ class _Server:
             return None
 
     def _build(
-        self, request: dict[str, Any], progress: dict[str, str]
+        self, request: dict[str, Any], progress: dict[str, Any]
     ) -> tuple[dict[str, Any], list[bytes]]:
-        from mammoprep import pipeline
+        from mammoprep import pipeline, preparation
         from mammoprep.core.schema import Record
-        from mammoprep.decode import dicom
         from mammoprep.writers.sample import assemble
 
         record = Record.from_json(request["record"])
-        data = self.tree.read(record.input)
-        progress["input_sha256"] = sha256(data).hexdigest()
+
+        def read(name: str) -> bytes:
+            data = self.tree.read(name)
+            progress["inputs"][name] = sha256(data).hexdigest()
+            return data
+
+        data = read(record.input)
         if len(data) != request["size"]:
             raise RecordError("input_changed", f"{request['size']} bytes planned, {len(data)} read")
         progress["stage"] = "decode"
-        image = dicom.open_image(
-            data,
-            record,
-            voi=self.settings.window,
-            fast=self.settings.decode == "fast",
-            crosscheck=self.settings.crosscheck_share,
-            early=self.ahead.take if self.ahead and request["ahead"] is not None else None,
-        )
+        early = self.ahead.take if self.ahead and request["ahead"] is not None else None
+        image = preparation.open_image(data, record, self.settings, colour=self.colour, early=early)
         del data
+        image = preparation.annotate(image, read)
         progress["stage"] = "steps"
-        image = pipeline.run(self.steps, image)
-        sample = assemble(image, label_names=self.label_names, format=self.settings.format)
+        sample = assemble(
+            pipeline.run(self.steps, image),
+            label_names=self.label_names,
+            format=self.settings.format,
+            intersection=self.settings.intersection,
+        )
         header = {
-            "input_sha256": progress["input_sha256"],
+            "inputs": progress["inputs"],
             "metadata": sample.metadata,
             "members": [[suffix, len(content)] for suffix, content in sample.members],
         }
         return header, [content for _, content in sample.members]
 
 
-def _failure(code: str, detail: str, progress: dict[str, str]) -> dict[str, Any]:
+def _failure(code: str, detail: str, progress: dict[str, Any]) -> dict[str, Any]:
     return {
-        "input_sha256": progress.get("input_sha256"),
+        "inputs": progress["inputs"],
         "failure": {"code": code, "detail": detail},
         "members": [],
     }

@@ -137,7 +137,8 @@ def build(
         str | None, typer.Option(help="TOML file of the same options; the command line wins.")
     ] = None,
     intersection: Annotated[
-        bool | None, typer.Option("--intersection", help="Image x mask; not built yet.")
+        bool | None,
+        typer.Option("--intersection", help="Also write image x lesion mask; it tells the label."),
     ] = None,
     roi: Annotated[str | None, typer.Option(help="Lesion patches; not built yet.")] = None,
     views: Annotated[str | None, typer.Option(help="Keep these views; not built yet.")] = None,

@@ -19,7 +19,6 @@ SIDE_LIMITS = (16, 16384)
 
 # Options of the command line's contract whose part is not built yet: refused, never ignored.
 NOT_BUILT = {
-    "intersection": (False, "image x mask members"),
     "roi": (None, "lesion patches"),
     "views": (None, "choosing views"),
     "mm_per_pixel": (None, "physical scale"),
@@ -46,6 +45,7 @@ class Settings:
         seed: Seed of the folds.
         split_file: SHA-256 of the split file, or None.
         shard_size: Mean inputs a shard, or None for the default.
+        intersection: Whether to write image x lesion mask too.
         missing: ``fail`` or ``skip``.
         limit: Only the first so many inputs, or None.
         crosscheck: Share of the images that a second decoder must confirm, such as ``1%``; it
@@ -65,6 +65,7 @@ class Settings:
     seed: int = 0
     split_file: str | None = None
     shard_size: int | None = None
+    intersection: bool = False
     missing: str = "fail"
     limit: int | None = None
     crosscheck: str = "0%"

@@ -66,6 +66,8 @@ def read_picture(output: Output, row: Mapping[str, Any], suffix: str) -> NDArray
         file.seek(int(row[f"{suffix}.offset"]))
         content = file.read(int(row[f"{suffix}.size"]))
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is not None and pixels.ndim == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     if pixels is None:
         raise ValueError(f"{row['shard']}: {row['key']}.{suffix} does not decode")
     wide = pixels.dtype == np.uint16

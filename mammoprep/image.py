@@ -118,6 +118,8 @@ class MammoImage:
             none.
         breast: bool (rows, columns), breast tissue; None before ``find_breast``.
         mask: uint8 (rows, columns), 0 or 255, union of the lesions; None when not annotated.
+        stored_mask: uint8 (rows, columns) **of the stored image**, 0 or 255: lesions whose outline
+            came as a picture, to be drawn with those of the record; or None.
         warnings: Codes of what was odd, in the order found.
         notes: Decisions worth showing (``inspect``): name -> number, text or list.
         detail: When ``pixels`` are only an overview: where the rest of the stored image is read.
@@ -130,6 +132,7 @@ class MammoImage:
     padding: NDArray[np.bool_] | None = None
     breast: NDArray[np.bool_] | None = None
     mask: NDArray[np.uint8] | None = None
+    stored_mask: NDArray[np.uint8] | None = None
     warnings: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     detail: Detail | None = None
@@ -138,8 +141,11 @@ class MammoImage:
         """Make every array read-only and check that all share one grid.
 
         Raises:
-            ValueError: an array's shape differs from ``geometry.size``.
+            ValueError: an array's shape differs from ``geometry.size``, or the stored mask's from
+                ``geometry.stored_size``.
         """
+        if self.stored_mask is not None and self.stored_mask.shape != self.geometry.stored_size:
+            raise ValueError(f"the stored mask is {self.stored_mask.shape}")
         for name in ("pixels", "padding", "breast", "mask"):
             array = getattr(self, name)
             if array is None:

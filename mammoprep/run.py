@@ -118,7 +118,7 @@ def _pack(shard: Shard, run: Run, child: Child, tar: TarWriter) -> _Packed:
         answer = _ask(planned, child, shard.inputs[place + 1 : place + 1 + run.lookahead])
         run.tell(answer.header.get("device", {}), answer.header.get("notices", []))
         name = planned.record.input
-        packed.inputs[name] = answer.header["input_sha256"]
+        packed.inputs.update({name: None, **answer.header["inputs"]})
         failure = answer.header.get("failure")
         if failure is None:
             members = tar.add(planned.record.key, answer.members)
@@ -131,7 +131,7 @@ def _pack(shard: Shard, run: Run, child: Child, tar: TarWriter) -> _Packed:
 
 def _ask(planned: Planned, child: Child, ahead: Sequence[Planned]) -> Answer:
     if planned.size is None:
-        return Answer({"input_sha256": None, "failure": MISSING, "members": []}, ())
+        return Answer({"inputs": {}, "failure": MISSING, "members": []}, ())
     coming = [after.record.to_json() for after in ahead if after.size is not None]
     return child.ask({"record": planned.record.to_json(), "size": planned.size, "ahead": coming})
 
@@ -150,11 +150,12 @@ def stamp_of(shard: Shard, tree: Tree) -> str:
     """Return a hash of sizes and times (or checksums) of a shard's inputs on this machine."""
     lines = []
     for planned in shard.inputs:
-        try:
-            stamp = None if planned.size is None else tree.stamp(planned.record.input)
-        except OSError:
-            stamp = None
-        lines.append(json.dumps([planned.record.input, stamp]))
+        for name in planned.record.files:
+            try:
+                stamp = None if planned.size is None else tree.stamp(name)
+            except (OSError, KeyError):
+                stamp = None
+            lines.append(json.dumps([name, stamp]))
     return sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -195,12 +196,14 @@ def _inputs_unchanged(
     for planned in shard.inputs:
         if planned.size is None:
             continue
-        name = planned.record.input
-        try:
-            digest = sha256(run.tree.read(name)).hexdigest()
-        except RecordError:
-            return False
-        if digest != known.get(name):
+        if any(_digest(run.tree, name) != known.get(name) for name in planned.record.files):
             return False
     run.output.write(run.output.stamp(shard.name), stamp.encode())
     return True
+
+
+def _digest(tree: Tree, name: str) -> str | None:
+    try:
+        return sha256(tree.read(name)).hexdigest()
+    except RecordError:
+        return None

@@ -52,7 +52,7 @@ class Answer:
     """What the child made of one record.
 
     Attributes:
-        header: ``metadata`` or ``failure``, ``input_sha256``, ``members``.
+        header: ``metadata`` or ``failure``, ``inputs`` (file -> SHA-256), ``members``.
         members: (suffix, bytes).
     """
 
@@ -114,7 +114,7 @@ class Child:
                 failure = {"code": death.code, "detail": f"{death.detail}, {attempt} attempts"}
         if not self._ready:  # the last one died before it had even seen the record
             raise RuntimeError(f"the child process does not start: {self._command}")
-        return Answer({"input_sha256": None, "failure": failure, "members": []}, ())
+        return Answer({"inputs": {}, "failure": failure, "members": []}, ())
 
     def _blame_device(self, answer: Answer) -> Answer:
         """Count a record that only the CPU could build; do without the device after too many."""

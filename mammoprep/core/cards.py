@@ -31,6 +31,7 @@ class Card:
         notes: What was decided about the dataset's quirks.
         crop: Default of ``--crop``.
         orient: Default of ``--orient``.
+        colour: Whether pictures keep their three channels.
     """
 
     title: str
@@ -48,6 +49,7 @@ class Card:
     notes: list[str]
     crop: str = "breast"
     orient: str = "left"
+    colour: bool = False
 
     def public(self) -> dict[str, Any]:
         """Return what goes into ``dataset.json`` and the report."""

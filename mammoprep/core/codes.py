@@ -169,6 +169,23 @@ CODES: dict[str, tuple[str, str]] = {
         "A fault in this program, not in the file.",
         "Please report it with the detail shown; the other inputs are not affected.",
     ),
+    # The masks
+    "mask_missing": (
+        "A file with the outline of a finding is listed and absent.",
+        "Get the rest of the dataset; the image alone would pass for one without findings.",
+    ),
+    "mask_not_binary": (
+        "The file that should hold a mask holds another picture.",
+        "Look at the mask file; some datasets swap masks with cut-outs.",
+    ),
+    "mask_size_mismatch": (
+        "The mask has another shape than its image, not only another scale.",
+        "Look at both; the mask may belong to another image.",
+    ),
+    "outline_open": (
+        "A drawn outline encloses nothing, even after small gaps are closed.",
+        "Look at the outline's file; the finding's area cannot be known.",
+    ),
     # The picture
     "blank_image": (
         "All pixels have the same or nearly the same value.",
@@ -202,6 +219,22 @@ CODES: dict[str, tuple[str, str]] = {
     "mirrored_display": (
         "The image is stored mirrored compared with the usual display of its side.",
         "Nothing; the flip is recorded in the geometry. A whole dataset of them deserves a look.",
+    ),
+    "mask_rescaled": (
+        "The mask had another scale than its image and was brought to the image's size.",
+        "Nothing, unless the outlines in the report look wrong.",
+    ),
+    "mask_swapped": (
+        "The first file named as mask was none; the next one was.",
+        "Nothing; the dataset swaps some of them.",
+    ),
+    "colour_discarded": (
+        "The picture has colours; their brightness was kept.",
+        "Look at it: coloured marks on a grey picture become grey marks.",
+    ),
+    "exif_orientation_ignored": (
+        "The JPEG says that it should be shown turned; it was read as stored.",
+        "Nothing: outlines are given for the picture as stored.",
     ),
     "crop_fallback": (
         "The breast could not be outlined with confidence; a safe, larger crop was kept.",

@@ -50,6 +50,29 @@ class Lesion:
 
 
 @dataclass(frozen=True)
+class MaskFile:
+    """A file that holds the outline of one or several findings; it has not been read.
+
+    Attributes:
+        kind: As of ``Lesion``.
+        pathology: As of ``Lesion``.
+        inputs: Paths as ``Record.input``; the first that is a mask of the image counts, because
+            datasets exist that swap a mask with another picture.
+        outline: The file shows drawn lines, to be closed and filled, and not the findings' area.
+    """
+
+    kind: str | None
+    pathology: str | None
+    inputs: tuple[str, ...]
+    outline: bool = False
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "MaskFile":
+        """Return a mask file from plain JSON values."""
+        return cls(**{**value, "inputs": tuple(value["inputs"])})
+
+
+@dataclass(frozen=True)
 class Record:
     """One input image as its dataset's own table describes it; no pixel has been read.
 
@@ -71,7 +94,8 @@ class Record:
         stratum: Records with the same stratum are spread evenly over the folds.
         annotation: ``full``, ``partial`` or ``none``: how much of the image was looked at for
             lesions.
-        lesions: The annotated findings.
+        lesions: The annotated findings, as far as the tables have their outlines.
+        masks: Files that hold the outlines of more findings.
         excluded: Code of the rule that leaves the record out on purpose, or None.
     """
 
@@ -91,7 +115,13 @@ class Record:
     stratum: str = ""
     annotation: str = "none"
     lesions: tuple[Lesion, ...] = ()
+    masks: tuple[MaskFile, ...] = ()
     excluded: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that the sample is made of, the image first."""
+        return (self.input, *(name for mask in self.masks for name in mask.inputs))
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values, to send through a pipe or to hash."""
@@ -101,7 +131,8 @@ class Record:
     def from_json(cls, value: Mapping[str, Any]) -> "Record":
         """Return the record that ``to_json`` wrote."""
         lesions = tuple(Lesion.from_json(item) for item in value["lesions"])
-        return cls(**{**value, "lesions": lesions})
+        masks = tuple(MaskFile.from_json(item) for item in value["masks"])
+        return cls(**{**value, "lesions": lesions, "masks": masks})
 
 
 def make_key(source: str, *parts: str) -> str:

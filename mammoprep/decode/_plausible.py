@@ -45,6 +45,11 @@ def check_picture(
     return _noise(noise) or _negative(polarity), {**notes, **noise, **polarity}
 
 
+def is_blank(pixels: NDArray[np.float32]) -> bool:
+    """Return whether presentation values, of one or three channels, show nothing."""
+    return float(pixels.std()) < LEAST_DEVIATION
+
+
 def _deviation(pixels: NDArray[np.float32], padding: Mask | None) -> float:
     measured = None if padding is None else (~padding).view(np.uint8)
     deviation = float(cv2.meanStdDev(pixels, mask=measured)[1][0, 0])

@@ -152,11 +152,16 @@ def check_pixels(pixels: PixelFormat) -> None:
         raise RecordError("header_missing", f"no usable {', '.join(missing)}")
     if pixels.samples != 1 or pixels.photometric == "other":
         raise RecordError("not_monochrome", f"{pixels.samples} samples a pixel, or a colour space")
-    _check_size(pixels.rows or 0, pixels.columns or 0)
+    check_size(pixels.rows or 0, pixels.columns or 0)
     _check_bits(pixels.bits_allocated or 0, pixels.bits_stored or 0, pixels.high_bit or 0)
 
 
-def _check_size(rows: int, columns: int) -> None:
+def check_size(rows: int, columns: int) -> None:
+    """Check rows and columns against the fixed limits.
+
+    Raises:
+        RecordError: ``header_bounds``.
+    """
     low, high = SIDE_LIMITS
     if not (low <= rows <= high and low <= columns <= high and rows * columns <= MOST_PIXELS):
         raise RecordError(

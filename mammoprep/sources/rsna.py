@@ -4,18 +4,17 @@ Reads the competition's own layout, unpacked or as the downloaded zip; see
 ``data_manifests/rsna.toml``.
 """
 
-import csv
-import io
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
+from functools import partial
 
 from mammoprep.core.cards import Card
-from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.schema import Record, Scalar, make_key
-from mammoprep.core.tree import TABLE_LIMIT, Tree
+from mammoprep.core.tree import Tree
+from mammoprep.sources._tables import Row, csv_rows
+from mammoprep.sources._tables import records as records_of
 
 TABLES = {"train.csv": "train_images", "test.csv": "test_images"}
-SHOWN_ERRORS = 5
 
 Parser = Callable[[str], Scalar]
 
@@ -103,8 +102,7 @@ def read(tree: Tree, card: Card) -> list[Record]:
 
     Raises:
         ConfigError: a table lacks a column, has no rows, names an image twice or holds a value of
-        the
-            wrong type; the message gives file and row numbers (row 1 is the header).
+            the wrong type; the message gives file and row numbers (row 1 is the header).
     """
     records: list[Record] = []
     for table in TABLES:
@@ -114,65 +112,11 @@ def read(tree: Tree, card: Card) -> list[Record]:
 
 
 def _read_table(tree: Tree, table: str, card: Card) -> list[Record]:
-    try:
-        text = tree.read(table, TABLE_LIMIT).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{table} is not UTF-8 text: byte {error.start}.") from None
-    except RecordError as error:
-        raise ConfigError(f"{table} cannot be read: {error}.") from None
-    records, errors = [], []
-    first_row: dict[str, int] = {}
-    for row_number, row in _rows(text, table):
-        try:
-            record = _record(row, table, card)
-        except ValueError as error:
-            errors.append(f"row {row_number}: {error}")
-            continue
-        earlier = first_row.setdefault(str(record.image_id), row_number)
-        if earlier != row_number:
-            errors.append(f"row {row_number}: image_id is also in row {earlier}")
-        records.append(record)
-    if errors:
-        more = f" (and {len(errors) - SHOWN_ERRORS} more)" if len(errors) > SHOWN_ERRORS else ""
-        raise ConfigError(f"{table}: {'; '.join(errors[:SHOWN_ERRORS])}{more}.")
-    if not records:
-        raise ConfigError(f"{table} has a header but no rows.")
-    return records
+    rows = csv_rows(tree, table, list(COLUMNS[table]))
+    return records_of(table, rows, partial(_record, table=table, card=card))
 
 
-def _rows(text: str, table: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line number, row) after checking the header."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        _check_header(header, table)
-        for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                raise ConfigError(
-                    f"{table}: row {reader.line_num}: {len(cells)} cells, "
-                    f"the header has {len(header)}."
-                )
-            yield reader.line_num, dict(zip(header, cells, strict=True))
-    except csv.Error as error:
-        raise ConfigError(f"{table}: row {reader.line_num}: not valid CSV ({error}).") from None
-
-
-def _check_header(header: list[str], table: str) -> None:
-    missing = [name for name in COLUMNS[table] if name not in header]
-    if missing:
-        hint = " Is the separator a comma?" if len(header) == 1 else ""
-        raise ConfigError(
-            f"{table}: row 1: missing column {', '.join(missing)}. "
-            f"Found {len(header)}: {', '.join(header)[:300] or 'nothing'}.{hint}"
-        )
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise ConfigError(f"{table}: row 1: column {repeated[0]} occurs twice.")
-
-
-def _parse(row: Mapping[str, str], table: str) -> dict[str, Scalar]:
+def _parse(row: Row, table: str) -> dict[str, Scalar]:
     """Return every known column's typed value; raise ValueError that says what was expected."""
     values: dict[str, Scalar] = {}
     for column, (parse, may_be_empty) in COLUMNS[table].items():
@@ -189,7 +133,7 @@ def _parse(row: Mapping[str, str], table: str) -> dict[str, Scalar]:
     return values
 
 
-def _record(row: Mapping[str, str], table: str, card: Card) -> Record:
+def _record(row: Row, table: str, card: Card) -> Record:
     values = _parse(row, table)
     patient, image = str(values["patient_id"]), str(values["image_id"])
     renamed = {**values, "birads": values.get("BIRADS")}

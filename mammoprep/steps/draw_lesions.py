@@ -21,7 +21,7 @@ def apply(image: MammoImage) -> MammoImage:
     if image.record.annotation == "none":
         return image
     mask = np.zeros(image.geometry.size, np.uint8)
-    if not image.record.lesions:
+    if not image.record.lesions and image.stored_mask is None:
         return replace(image, mask=mask)
     x0, y0, x1, y1 = (round(v) for v in image.geometry.box_from_stored(image.geometry.crop))
     mask[y0:y1, x0:x1] = cover(_drawn(image), (y1 - y0, x1 - x0))
@@ -35,6 +35,10 @@ def _drawn(image: MammoImage) -> NDArray[np.uint8]:
     """
     grid = image.geometry.at_stored_pixels()
     mask = np.zeros(grid.size, np.uint8)
+    if image.stored_mask is not None:
+        x0, y0, x1, y1 = (round(v) for v in grid.crop)
+        part = image.stored_mask[y0:y1, x0:x1]
+        mask[:] = part[:, ::-1] if grid.flipped else part
     for lesion in image.record.lesions:
         points = grid.from_stored(lesion.polygon) - 0.5
         corners = np.round(points * (1 << _SHIFT)).astype(np.int32)

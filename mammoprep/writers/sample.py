@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mammoprep.core.geometry import Geometry
 from mammoprep.core.schema import Lesion
 from mammoprep.image import MammoImage
@@ -25,13 +27,26 @@ class Sample:
     metadata: dict[str, Any]
 
 
-def assemble(image: MammoImage, *, label_names: list[str], format: str) -> Sample:
-    """Return the sample of a finished (quantised) image."""
+def assemble(
+    image: MammoImage, *, label_names: list[str], format: str, intersection: bool = False
+) -> Sample:
+    """Return the sample of a finished (quantised) image.
+
+    Args:
+        image: The image.
+        label_names: Class names of the target by code.
+        format: ``png`` or ``jpeg``.
+        intersection: Also write the image where its lesion mask is set, else 0.
+    """
     key = image.record.key
     metadata = describe(image, label_names)
     members = [(encode.SUFFIXES[format], encode.ENCODERS[format](image.pixels))]
     if image.mask is not None:
         members.append(("mask.png", encode.png(image.mask)))
+        if intersection:
+            inside = image.mask > 0 if image.pixels.ndim == 2 else image.mask[..., None] > 0
+            lesions = np.where(inside, image.pixels, image.pixels.dtype.type(0))
+            members.append(("intersection.png", encode.png(lesions)))
     text = json.dumps(metadata, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     members.append(("json", text.encode("ascii")))
     return Sample(key, tuple(members), metadata)

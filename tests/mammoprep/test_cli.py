@@ -34,7 +34,6 @@ WRONG = {
         "give one of the two",
     ),
     "roi": ("build --source rsna --size 64x128 --roi 9x9", "not built yet"),
-    "intersection": ("build --source rsna --size 64x128 --intersection", "not built yet"),
     "views": ("build --source rsna --size 64x128 --views CC", "not built yet"),
     "scale": ("build --source rsna --size 64x128 --mm-per-pixel 0.1", "not built yet"),
     "url": ("build --source rsna --size 64x128 --out s3://b/x", "not built yet"),

@@ -78,7 +78,7 @@ BROKEN = {
     "wrong separator": ((HEADER + "\n" + ROW).replace(",", ";"), "Is the separator a comma"),
     "no rows": (HEADER + "\n", "no rows"),
     "empty file": ("", "missing column"),
-    "duplicate image": (f"{HEADER}\n{ROW}\n{ROW}\n", "row 3: image_id is also in row 2"),
+    "duplicate image": (f"{HEADER}\n{ROW}\n{ROW}\n", "row 3: the same image is in row 2"),
     "bad cancer": (
         f"{HEADER}\n{ROW.replace(',61,1,', ',61,2,')}\n",
         "row 2: cancer must be 0 or 1",

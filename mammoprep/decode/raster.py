@@ -1,0 +1,109 @@
+"""PNG, JPEG, PGM, PPM and BMP -> presentation values: pictures that are grey levels already.
+
+Pillow reads them; a size is checked before anything is decoded.
+"""
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mammoprep.core.errors import RecordError
+from mammoprep.core.geometry import Geometry
+from mammoprep.core.schema import Record
+from mammoprep.core.stages import stage
+from mammoprep.decode import gate
+from mammoprep.decode._codestream import read_codestream
+from mammoprep.decode._plausible import is_blank
+from mammoprep.image import Acquisition, MammoImage
+
+MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"P2", b"P3", b"P5", b"P6", b"BM")
+FORMATS = ("PNG", "JPEG", "PPM", "BMP")
+ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+_DEEP = ("I;16", "I;16B", "I")
+_ORIENTATION = 0x0112
+
+
+def is_picture(data: bytes) -> bool:
+    """Return whether a file begins like one of the pictures that are read here."""
+    return data[128:132] != b"DICM" and data.startswith(MAGIC)
+
+
+def open_image(data: bytes, record: Record, *, colour: bool = False) -> MammoImage:
+    """Read a picture.
+
+    Args:
+        data: The whole file.
+        record: What the dataset's table says about it.
+        colour: Keep three channels (red, green, blue). Otherwise equal channels become one, and
+            others their luma (ITU-R BT.601) with the warning ``colour_discarded``.
+
+    Returns:
+        float32 pixels in [0, 1] of shape (rows, columns), or (rows, columns, 3) with ``colour``;
+        0 is black. No pixel is padding, and there is no physical spacing.
+
+    Raises:
+        RecordError: ``unreadable``, ``header_bounds``, ``decode_error`` or ``blank_image``.
+    """
+    with stage("decode"):
+        values, top, odd = read_values(data)
+    with stage("gray"):
+        if not colour and values.ndim == 3:
+            values, more = _grey(values)
+            odd += more
+        if colour and values.ndim == 2:
+            values = np.repeat(values[..., None], 3, axis=2)
+        pixels = values.astype(np.float32) / np.float32(top)
+    if is_blank(pixels):
+        raise RecordError("blank_image", "every pixel has about the same value")
+    size = (pixels.shape[0], pixels.shape[1])
+    image = MammoImage(
+        pixels=pixels,
+        geometry=Geometry.of_stored(size, None),
+        record=record,
+        acquisition=Acquisition(bits_stored=top.bit_length(), voi="none"),
+    )
+    return image.warn(*odd)
+
+
+def read_values(data: bytes) -> tuple[NDArray[Any], int, tuple[str, ...]]:
+    """Return the values of a picture, the largest possible one, and warnings.
+
+    Returns:
+        uint8 or uint16, (rows, columns) or (rows, columns, 3): red, green, blue.
+
+    Raises:
+        RecordError: as ``open_image`` does.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            gate.check_size(picture.height, picture.width)
+            odd = _oddities(picture)
+            return *_values(picture), odd
+    except ERRORS as error:
+        code = "decode_error" if read_codestream(data) or data[:4] == b"\x89PNG" else "unreadable"
+        raise RecordError(code, f"{type(error).__name__} while reading the picture") from None
+
+
+def _oddities(picture: Image.Image) -> tuple[str, ...]:
+    turned = picture.format == "JPEG" and picture.getexif().get(_ORIENTATION, 1) != 1
+    return ("exif_orientation_ignored",) if turned else ()
+
+
+def _values(picture: Image.Image) -> tuple[NDArray[Any], int]:
+    if picture.mode in _DEEP:
+        values = np.asarray(picture).astype(np.uint16)
+        return values, 65535
+    if picture.mode in ("1", "L"):
+        return np.asarray(picture.convert("L")), 255
+    # Alpha says what to show on a page; the colours below it are the picture.
+    return np.asarray(picture.convert("RGBA" if "A" in picture.mode else "RGB"))[..., :3], 255
+
+
+def _grey(values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    red = values[..., 0]
+    if np.array_equal(red, values[..., 1]) and np.array_equal(red, values[..., 2]):
+        return red, ()
+    return np.asarray(Image.fromarray(values).convert("L")), ("colour_discarded",)
