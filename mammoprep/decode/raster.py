@@ -21,7 +21,7 @@ from mammoprep.image import Acquisition, MammoImage
 
 MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"P2", b"P3", b"P5", b"P6", b"BM")
 FORMATS = ("PNG", "JPEG", "PPM", "BMP")
-ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+ERRORS = (OSError, ValueError, SyntaxError, EOFError)
 _DEEP = ("I;16", "I;16B", "I")
 _ORIENTATION = 0x0112
 
@@ -82,6 +82,8 @@ def read_values(data: bytes) -> tuple[NDArray[Any], int, tuple[str, ...]]:
             gate.check_size(picture.height, picture.width)
             odd = _oddities(picture)
             return *_values(picture), odd
+    except Image.DecompressionBombError:
+        raise RecordError("header_bounds", "the picture has too many pixels") from None
     except ERRORS as error:
         code = "decode_error" if read_codestream(data) or data[:4] == b"\x89PNG" else "unreadable"
         raise RecordError(code, f"{type(error).__name__} while reading the picture") from None
