@@ -321,6 +321,43 @@ def doctor(as_json: AsJson = False) -> None:
     raise typer.Exit(found.exit_code)
 
 
+@app.command()
+def export(
+    directory: Out,
+    out: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    split: Annotated[
+        list[str] | None, typer.Option(help="Only this split; may be given several times.")
+    ] = None,
+) -> None:
+    """Write a dataset's samples as plain image files and a CSV, for tools that read folders."""
+    from mammoprep.export import export as write
+
+    count = write(directory, out, splits=split or ())
+    typer.echo(f"Wrote {count:,} samples to {out}; {out / 'samples.csv'} lists them.", err=True)
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(help="A finished dataset.")],
+    new: Annotated[Path, typer.Argument(help="Another one.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what changed between two builds: settings, samples, labels, pixels, geometry."""
+    from mammoprep.differences import compare
+
+    found = compare(old, new)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+        return
+    for line in found.settings:
+        typer.echo(f"setting  {line}")
+    for kind, count in found.counts.items():
+        named = ", ".join(found.examples.get(kind, []))
+        typer.echo(f"{count:>8,}  {kind}{f'  ({named})' if named else ''}")
+    for column, count in found.columns.items():
+        typer.echo(f"{count:>8,}    differ in {column}")
+
+
 def _later(name: str, what: str) -> None:
     anything = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -330,8 +367,6 @@ def _later(name: str, what: str) -> None:
 
 
 _later("split", "Check or change the splits of finished samples.")
-_later("export", "Plain image files and a CSV.")
-_later("diff", "What changed between two builds.")
 
 
 def run() -> int:

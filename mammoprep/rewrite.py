@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet
 from numpy.typing import NDArray
 
-from mammoprep.core.errors import DamageError
 from mammoprep.finish import read_picture
 from mammoprep.report import dataset as report
+from mammoprep.samples import read_samples
 from mammoprep.state import hold, read_json_lines, seal
 from mammoprep.verify import read_manifest
 from mammoprep.writers.encode import SUFFIXES
@@ -25,14 +24,9 @@ def rewrite_report(root: Path) -> Path:
         DamageError: its manifest or its table is damaged.
         ResourceError: a build is running there.
     """
-    summary = read_manifest(root)
+    read_manifest(root)
     with hold(root) as output:
-        try:
-            rows = pyarrow.parquet.read_table(root / "samples.parquet").to_pylist()
-        except (OSError, pyarrow.ArrowException):
-            raise DamageError(
-                f"{root}/samples.parquet is damaged. Run the same build command again."
-            ) from None
+        summary, rows = read_samples(root)
         suffix = SUFFIXES[summary["settings"]["format"]]
 
         def thumbnail(row: Mapping[str, Any]) -> NDArray[np.uint8]:

@@ -13,7 +13,18 @@ from mammoprep.core.codes import CODES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS = ("build", "verify", "inspect", "sources", "phantom", "report", "doctor")
+COMMANDS = (
+    "build",
+    "verify",
+    "inspect",
+    "sources",
+    "phantom",
+    "report",
+    "doctor",
+    "bench",
+    "export",
+    "diff",
+)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
