@@ -15,7 +15,6 @@ from mammoprep import __version__
 from mammoprep.core.errors import (
     EXIT_DAMAGE,
     EXIT_OK,
-    ConfigError,
     MammoError,
     RecordError,
     ResourceError,
@@ -358,15 +357,23 @@ def diff(
         typer.echo(f"{count:>8,}    differ in {column}")
 
 
-def _later(name: str, what: str) -> None:
-    anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+@app.command()
+def split(
+    directory: Out,
+    out: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    folds: Annotated[int, typer.Option(help="Patient-grouped, stratified folds.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
+    where: Annotated[
+        str | None,
+        typer.Option(help="Only these samples, such as: view == 'CC' and labels.density == 'D'"),
+    ] = None,
+) -> None:
+    """Put finished samples into other folds, or only some of them; nothing is decoded."""
+    from mammoprep.repack import repack
 
-    @app.command(name, help=f"{what} Not built yet.", hidden=True, context_settings=anything)
-    def command() -> None:
-        raise ConfigError(f"mammoprep {name} is not built yet in this version: {what}")
-
-
-_later("split", "Check or change the splits of finished samples.")
+    made = repack(directory, out, folds=folds, seed=seed, where=where)
+    for name, found in made["counts"]["splits"].items():
+        typer.echo(f"{name:<8} {found['samples']:>8,} samples  {found['groups']:>7,} groups")
 
 
 def run() -> int:

@@ -40,7 +40,7 @@ def finish(
     }
     files = {
         "samples.parquet": manifest.samples_table(
-            built.rows, inputs.card, _suffixes(built.rows, settings)
+            built.rows, inputs.card, suffixes(built.rows, SUFFIXES[settings.format])
         ),
         "failures.jsonl": manifest.failure_lines(built.failures),
         "report.html": page(summary, built, output, SUFFIXES[settings.format]),
@@ -88,8 +88,7 @@ def publish(output: Output, summary: dict[str, Any], local: Mapping[str, Any]) -
         path.unlink()
 
 
-def _suffixes(rows: Sequence[Mapping[str, Any]], settings: Settings) -> list[str]:
-    """Return the members that a sample of this build can have, the image first."""
+def suffixes(rows: Sequence[Mapping[str, Any]], image: str) -> list[str]:
+    """Return the members that a sample of this dataset can have, the image first."""
     found = {name.removesuffix(".offset") for row in rows for name in row if ".offset" in name}
-    image = SUFFIXES[settings.format]
     return [image, *sorted(found - {image, "json"}), "json"]

@@ -147,13 +147,14 @@ def counts(plan: Plan, built: Built, label_names: Sequence[str]) -> dict[str, An
         "samples": len(built.rows),
         "failed": dict(sorted(Counter(f["code"] for f in built.failures).items())),
         "excluded": dict(plan.excluded),
-        "splits": _split_counts(built.rows, label_names),
+        "splits": split_counts(built.rows, label_names),
     }
 
 
-def _split_counts(
+def split_counts(
     rows: Sequence[Mapping[str, Any]], label_names: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
+    """Return split -> number of samples, of groups, and of samples of each label."""
     by_split: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         by_split[row["split"]].append(row)

@@ -132,15 +132,20 @@ def default_shard_size(inputs: int) -> int:
 def _fill(
     kept: Sequence[Planned], placed: Mapping[str, str], shard_counts: Mapping[str, int]
 ) -> tuple[Shard, ...]:
-    members: dict[tuple[str, int], list[Planned]] = defaultdict(list)
+    members: dict[tuple[str, str], list[Planned]] = defaultdict(list)
     for item in kept:
         split = placed[item.record.group]
-        place = int(sha256(item.record.key.encode()).hexdigest()[:16], 16) % shard_counts[split]
-        members[split, place].append(replace(item, record=replace(item.record, split=split)))
+        name = shard_name(split, item.record.key, shard_counts[split])
+        members[split, name].append(replace(item, record=replace(item.record, split=split)))
     return tuple(
-        Shard(f"{split}-{place:05d}", split, tuple(sorted(items, key=lambda p: p.record.key)))
-        for (split, place), items in sorted(members.items())
+        Shard(name, split, tuple(sorted(items, key=lambda p: p.record.key)))
+        for (split, name), items in sorted(members.items())
     )
+
+
+def shard_name(split: str, key: str, count: int) -> str:
+    """Return the shard of a sample: a hash of its key modulo the split's number of shards."""
+    return f"{split}-{int(sha256(key.encode()).hexdigest()[:16], 16) % count:05d}"
 
 
 def _check_keys(records: Sequence[Record]) -> None:

@@ -35,6 +35,8 @@ ALLOWED: dict[str, set[str]] = {
     "verify": {*STORE, "manifest", "writers"},
     "samples": {"core", "verify"},
     "export": {"core", "samples"},
+    "select": CORE,
+    "repack": {*STORE, "finish", "manifest", "plan", "samples", "select", "splits", "writers"},
     "differences": {"config", "samples", "state"},
     "rewrite": {*STORE, "finish", "report", "samples", "verify", "writers"},
     "builder": {
@@ -65,6 +67,7 @@ ALLOWED: dict[str, set[str]] = {
         "export",
         "inspect_file",
         "options",
+        "repack",
         "rewrite",
         "synthesis",
         "verify",

@@ -15,6 +15,7 @@ EXCLUDED = frozenset(
         "not_a_mammogram",
         "not_an_image",
         "not_dicom",
+        "not_selected",
         "patient_in_official_test",
         "view_excluded",
     }
@@ -46,6 +47,10 @@ CODES: dict[str, tuple[str, str]] = {
     "input_changed": (
         "The file changed between planning and reading.",
         "Let the copy or download finish, then build again.",
+    ),
+    "not_selected": (
+        "`mammoprep split --where` left the sample out.",
+        "Nothing; the expression is in `settings.where` of dataset.json.",
     ),
     "not_dicom": (
         "The file is not DICOM.",

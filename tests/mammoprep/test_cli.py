@@ -42,7 +42,7 @@ WRONG = {
         "build --source rsna --size 64x128 --input /nowhere",
         "kaggle competitions download",
     ),
-    "split": ("split DIR", "not built yet"),
+    "split nothing": ("split /nowhere --out x", "is no dataset"),
     "export nothing": ("export /nowhere --out x", "is no dataset"),
     "diff nothing": ("diff /nowhere /nowhere", "is no dataset"),
     "bench nothing": ("bench --input /nowhere", "/nowhere"),
