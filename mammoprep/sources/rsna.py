@@ -5,7 +5,9 @@ Reads the competition's own layout, unpacked or as the downloaded zip; see
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from mammoprep.core.cards import Card
@@ -14,6 +16,7 @@ from mammoprep.core.tree import Tree
 from mammoprep.sources._tables import Row, csv_rows
 from mammoprep.sources._tables import records as records_of
 
+EXAM = {(side, view) for side in ("L", "R") for view in ("CC", "MLO")}
 TABLES = {"train.csv": "train_images", "test.csv": "test_images"}
 
 Parser = Callable[[str], Scalar]
@@ -108,7 +111,18 @@ def read(tree: Tree, card: Card) -> list[Record]:
     for table in TABLES:
         if tree.exists(table):
             records += _read_table(tree, table, card)
-    return records
+    return _with_exams(records)
+
+
+def _with_exams(records: list[Record]) -> list[Record]:
+    """Name the exam of every patient who has all four standard views; each has one exam."""
+    views: dict[str, set[tuple[str | None, str | None]]] = defaultdict(set)
+    for record in records:
+        views[record.group].add((record.laterality, record.view))
+    return [
+        replace(record, exam_id=record.patient_id) if views[record.group] >= EXAM else record
+        for record in records
+    ]
 
 
 def _read_table(tree: Tree, table: str, card: Card) -> list[Record]:

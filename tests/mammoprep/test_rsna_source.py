@@ -154,3 +154,20 @@ def test_the_real_table_reads_whole(real_data: Path) -> None:
     assert len({record.group for record in training}) == 11913
     assert sum(record.label or 0 for record in training) == 1158
     assert len(inputs.sizes) == 4
+
+
+def test_patients_with_all_four_views_have_an_exam(phantom: Path) -> None:
+    table = phantom / "train.csv"
+    lines = table.read_text().splitlines()
+    header = lines[0].split(",")
+    rows = [dict(zip(header, line.split(","), strict=True)) for line in lines[1:]]
+    patient = rows[0]["patient_id"]
+    kept = [
+        line
+        for line, row in zip(lines[1:], rows, strict=True)
+        if (row["patient_id"], row["laterality"], row["view"]) != (patient, "L", "CC")
+    ]
+    table.write_text("\n".join([lines[0], *kept]) + "\n")
+    for record in read_inputs("rsna", phantom).records:
+        expected = None if record.patient_id == patient else record.patient_id
+        assert record.exam_id == expected
