@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mammoprep import engine, finish, manifest, plan, splits, state
+from mammoprep import engine, finish, manifest, plan, splits, state, survey
 from mammoprep.config import BuildConfig, Settings, allowed_failures, difference
+from mammoprep.core import plugins
 from mammoprep.core.errors import EXIT_FAILURES, EXIT_OK, ConfigError
 from mammoprep.core.schema import FORMAT_VERSION
 from mammoprep.inputs import Inputs, count_warnings, load_source, read_inputs
@@ -23,6 +24,9 @@ class Watcher:
 
     def warn(self, message: str) -> None:
         """Take one line for the user."""
+
+    def survey(self, done: int, total: int) -> None:
+        """Take how many of the files to be seen before planning were seen; first 0."""
 
     def start(self, total: int, kept: int) -> None:
         """Take the number of inputs to do and of inputs in shards that were kept."""
@@ -69,14 +73,20 @@ def build(
     started = time.monotonic()
     state.check_is_output(config.out)
     settings = resolve(config)
-    inputs = read_inputs(config.source, config.input)
+    inputs = read_inputs(config.source, config.input, settings.target, own_table(config))
     known = splits.read_split_file(config.split_file) if config.split_file else None
     planned = plan.make(inputs.records, inputs.sizes, settings, known)
-    for line in (*count_warnings(config.source, inputs), *planned.warnings):
+    for line in count_warnings(config.source, inputs):
         watcher.warn(line)
     with state.output_errors(config.out), state.hold(config.out) as output:
         claim(output, config, settings)
         output.prepare_folders()
+        job = survey.Job(config, settings, inputs, output, command, watcher.survey)
+        inputs, found = survey.settle(job)
+        if inputs is not job.inputs:
+            planned = plan.make(inputs.records, inputs.sizes, settings, known)
+        for line in (*found, *planned.warnings):
+            watcher.warn(line)
         running = time.monotonic()
         todo, device = _run(_Job(config, settings, inputs, planned, output, watcher, command))
         local = _local(config, planned, todo, time.monotonic() - running)
@@ -109,7 +119,39 @@ def resolve(config: BuildConfig) -> Settings:
         if not config.split_file.is_file():
             raise ConfigError(f"--split-file {config.split_file} does not exist.")
         digest = state.hash_file(config.split_file)[1]
-    return replace(settings, target=card.target, split_file=digest)
+    own_table(config)
+    return replace(settings, target=settings.target or card.target, split_file=digest)
+
+
+def own_table(config: BuildConfig) -> dict[str, Any]:
+    """Return what the user says about a table of their own, as fields of the source's card.
+
+    The table's content is no setting: each of its rows is part of the plan, so that a row more or
+    a mended one builds its own shard again and no other.
+
+    Raises:
+        ConfigError: the source has a table of its own, or ``--columns`` names an unknown meaning.
+    """
+    card, settings = load_source(config.source)[1], config.settings
+    given = {
+        "--table": config.table,
+        "--columns": settings.columns,
+        "--label-names": settings.label_names,
+    }
+    if not card.columns:
+        if wrong := [option for option, value in given.items() if value]:
+            raise ConfigError(f"{wrong[0]} is for --source table; {config.source} has its own.")
+        return {}
+    for meaning in settings.columns:
+        if meaning not in card.columns:
+            hint = plugins.suggest(meaning, list(card.columns))
+            known = ", ".join(card.columns)
+            raise ConfigError(f"--columns: unknown meaning {meaning!r}.{hint} Known: {known}.")
+    return {
+        "table": str(config.table or ""),
+        "columns": {**card.columns, **settings.columns},
+        "targets": {card.target: list(settings.label_names)},
+    }
 
 
 def claim(output: state.Output, config: BuildConfig, settings: Settings) -> None:

@@ -106,6 +106,8 @@ class _Server:
         """Build one record; this and looking ahead catch everything."""
         progress: dict[str, Any] = {"stage": "read", "inputs": {}}
         try:
+            if "survey" in request:
+                return self._survey(request, progress), []
             self._look_ahead(request)
             return self._build(request, progress)
         except RecordError as error:
@@ -138,6 +140,16 @@ class _Server:
         except BaseException:  # noqa: BLE001 - as in _answer
             return None
 
+    def _survey(self, request: dict[str, Any], progress: dict[str, Any]) -> dict[str, Any]:
+        """Let a source look at one file before anything is planned."""
+        from mammoprep.core import plugins
+
+        source = plugins.load("mammoprep.sources", request["survey"], needs=("survey",))
+        data = self.tree.read(request["input"])
+        _check_size(data, request["size"])
+        progress["stage"] = "decode"
+        return {"inputs": {}, "finding": source.survey(data), "members": []}
+
     def _build(
         self, request: dict[str, Any], progress: dict[str, Any]
     ) -> tuple[dict[str, Any], list[bytes]]:
@@ -153,8 +165,7 @@ class _Server:
             return data
 
         data = read(record.input)
-        if len(data) != request["size"]:
-            raise RecordError("input_changed", f"{request['size']} bytes planned, {len(data)} read")
+        _check_size(data, request["size"])
         progress["stage"] = "decode"
         early = self.ahead.take if self.ahead and request["ahead"] is not None else None
         image = preparation.open_image(data, record, self.settings, colour=self.colour, early=early)
@@ -173,6 +184,11 @@ class _Server:
             "members": [[suffix, len(content)] for suffix, content in sample.members],
         }
         return header, [content for _, content in sample.members]
+
+
+def _check_size(data: bytes, planned: int) -> None:
+    if len(data) != planned:
+        raise RecordError("input_changed", f"{planned} bytes planned, {len(data)} read")
 
 
 def _failure(code: str, detail: str, progress: dict[str, Any]) -> dict[str, Any]:

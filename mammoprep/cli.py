@@ -139,10 +139,22 @@ def build(
         bool | None,
         typer.Option("--intersection", help="Also write image x lesion mask; it tells the label."),
     ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(help="--source table: your CSV or Excel table. (default: INPUT/table.csv)"),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(help="--source table: MEANING=COLUMN,... such as path=file,label=cancer."),
+    ] = None,
+    label_names: Annotated[
+        str | None,
+        typer.Option(help="--source table: the classes by code. (default: the table's, sorted)"),
+    ] = None,
     roi: Annotated[str | None, typer.Option(help="Lesion patches; not built yet.")] = None,
-    views: Annotated[str | None, typer.Option(help="Keep these views; not built yet.")] = None,
+    views: Annotated[str | None, typer.Option(help="Only these views, such as CC,MLO.")] = None,
     mm_per_pixel: Annotated[
-        float | None, typer.Option(help="Scale by physical spacing; not built yet.")
+        float | None, typer.Option(help="Scale by physical spacing instead of filling the frame.")
     ] = None,
     key_file: Annotated[str | None, typer.Option(help="For --source dicom; not built yet.")] = None,
     id_map: Annotated[str | None, typer.Option(help="For --source dicom; not built yet.")] = None,
@@ -245,7 +257,7 @@ def sources(as_json: AsJson = False) -> None:
 @app.command()
 def phantom(
     out: Annotated[Path, typer.Option(help="A new or empty folder.")],
-    layout: Annotated[str, typer.Option(help="Whose layout: rsna.")] = "rsna",
+    layout: Annotated[str, typer.Option(help="A source's: rsna, busi, ...")] = "rsna",
     patients: Annotated[int, typer.Option(help="How many patients.")] = 10,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     size_scale: Annotated[float, typer.Option(help="Share of the real rows and columns.")] = 1.0,

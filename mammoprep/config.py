@@ -1,12 +1,14 @@
 """What a build is told: Settings shape the bytes, BuildConfig adds where and how."""
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
+from mammoprep.core.schema import VIEWS
 
 FITS = ("pad", "stretch")
 FORMATS = ("png", "jpeg")
@@ -16,12 +18,11 @@ DECODES = ("exact", "fast")
 DEVICES = ("cpu", "cuda")
 MISSING = ("fail", "skip")
 SIDE_LIMITS = (16, 16384)
+SCALE_LIMITS = (0.01, 10.0)
 
 # Options of the command line's contract whose part is not built yet: refused, never ignored.
 NOT_BUILT = {
     "roi": (None, "lesion patches"),
-    "views": (None, "choosing views"),
-    "mm_per_pixel": (None, "physical scale"),
     "key_file": (None, "keyed identifiers of --source dicom"),
     "id_map": (None, "keyed identifiers of --source dicom"),
 }
@@ -46,8 +47,13 @@ class Settings:
         split_file: SHA-256 of the split file, or None.
         shard_size: Mean inputs a shard, or None for the default.
         intersection: Whether to write image x lesion mask too.
+        views: Only these views; all when empty. Inputs whose table names no view are kept.
+        mm_per_pixel: Size of a finished pixel in mm, instead of filling the frame, or None.
         missing: ``fail`` or ``skip``.
         limit: Only the first so many inputs, or None.
+        columns: Only for ``--source table``: meaning -> name of the column in the user's own table.
+        label_names: Only for ``--source table``: the classes by code; empty for those of the table,
+            sorted.
         crosscheck: Share of the images that a second decoder must confirm, such as ``1%``; it
             decides which of them fail.
     """
@@ -66,9 +72,13 @@ class Settings:
     split_file: str | None = None
     shard_size: int | None = None
     intersection: bool = False
+    views: tuple[str, ...] = ()
+    mm_per_pixel: float | None = None
     missing: str = "fail"
     limit: int | None = None
     crosscheck: str = "0%"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    label_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -88,6 +98,9 @@ class Settings:
         _one_of("--missing", self.missing, MISSING)
         _check_window(self.window)
         _one_of("--decode", self.decode, DECODES)
+        for view in self.views:
+            _one_of("--views", view, VIEWS)
+        _check_scale(self.mm_per_pixel, self.fit)
         if self.format == "jpeg" and self.bits == 16:
             raise ConfigError("--format jpeg holds 8 bits. Use --format png with --bits 16.")
         _within("--folds", self.folds, 1, 100)
@@ -105,13 +118,15 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """Return the ``settings`` of dataset.json."""
-        return {**asdict(self), "size": list(self.size)}
+        lists = {name: list(getattr(self, name)) for name in ("size", "label_names", "views")}
+        return {**asdict(self), **lists}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Settings":
         """Return the settings that ``to_json`` wrote."""
         width, height = value["size"]
-        return cls(**{**value, "size": (int(width), int(height))})
+        lists = {name: tuple(value.get(name, ())) for name in ("label_names", "views")}
+        return cls(**{**value, "size": (int(width), int(height)), **lists})
 
 
 @dataclass(frozen=True)
@@ -130,6 +145,7 @@ class BuildConfig:
         retry_failed: Give failed inputs another try.
         fresh: Start over.
         split_file: The user's own assignment, or None.
+        table: The user's own table, when it is not in the folder ``input``.
         limits: What a child process may use.
     """
 
@@ -144,6 +160,7 @@ class BuildConfig:
     retry_failed: bool = False
     fresh: bool = False
     split_file: Path | None = None
+    table: Path | None = None
     limits: "Limits" = field(default_factory=lambda: Limits())
 
     def __post_init__(self) -> None:
@@ -193,6 +210,16 @@ def _one_of(option: str, value: object, known: tuple[object, ...]) -> None:
 def _within(option: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise ConfigError(f"{option} must be {low} to {high}, got {value}.")
+
+
+def _check_scale(mm_per_pixel: float | None, fit: str) -> None:
+    if mm_per_pixel is None:
+        return
+    low, high = SCALE_LIMITS
+    if not low <= mm_per_pixel <= high:
+        raise ConfigError(f"--mm-per-pixel must be {low:g} to {high:g}, got {mm_per_pixel:g}.")
+    if fit == "stretch":
+        raise ConfigError("--mm-per-pixel keeps the scale, --fit stretch does not: give one.")
 
 
 def _check_window(text: str) -> None:

@@ -1,9 +1,10 @@
 """Find a dataset, read its table, and see which of its files are there."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from mammoprep.core import cards, plugins
 from mammoprep.core.cards import Card
@@ -12,6 +13,7 @@ from mammoprep.core.schema import Record
 from mammoprep.core.tree import Tree, open_tree
 
 SOURCES = "mammoprep.sources"
+SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -40,33 +42,69 @@ def load_source(name: str) -> tuple[ModuleType, Card]:
     return plugins.load(SOURCES, name, needs=("locate", "read")), cards.load(name)
 
 
-def read_inputs(source: str, path: Path) -> Inputs:
+def read_inputs(
+    source: str, path: Path, target: str = "", own: Mapping[str, Any] | None = None
+) -> Inputs:
     """Find and read a dataset.
 
     A source that makes its own data has a function ``provide(path)``, called first.
+
+    Args:
+        source: Name of the source.
+        path: Folder or zip.
+        target: Which of the card's targets becomes ``label``; empty for the default. The source
+            finds it as ``target`` of the card that it is given.
+        own: Further fields of that card: what the user says about a table of their own. Such a
+            source has a function ``complete(card, records)`` that returns the card with the classes
+            that the table turned out to have.
 
     Raises:
         ConfigError: not found (with what was expected, what was found, and how to get the data), or
             the table is damaged.
     """
     module, card = load_source(source)
+    card = replace(card, **(own or {}), target=target or card.target)
     if hasattr(module, "provide"):
         module.provide(path)
     expected = f"Expected, in it or one folder below:\n{card.layout.strip()}\n{card.obtain.strip()}"
     if not path.exists():
         raise ConfigError(f"Input {path} does not exist. {expected}")
     tree = open_tree(path)
-    folder = module.locate(tree)
+    folder = "" if card.table else module.locate(tree)
     if folder is None:
-        found = ", ".join(tree.folders()[:8]) or "no folders"
-        raise ConfigError(f"{path} does not look like {source} (found {found}). {expected}")
+        found = f"found {_listed(tree)}{_looks_like(tree, source)}"
+        raise ConfigError(f"{path} does not look like {source} ({found}). {expected}")
     if folder:
         tree = tree.sub(folder)
     records = module.read(tree, card)
+    if hasattr(module, "complete"):
+        card = module.complete(card, records)
     sizes: dict[str, int] = {}
     for top in sorted({record.input.split("/", 1)[0] for record in records}):
-        sizes |= tree.sizes(top)
+        sizes |= {top: tree.stamp(top)[0]} if tree.exists(top) else tree.sizes(top)
     return Inputs(tree, card, records, sizes)
+
+
+def _listed(tree: Tree) -> str:
+    """Return the first folders and files of a tree, for a message."""
+    names = [f"{name}/" for name in tree.folders()] + tree.files()
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}" if names else "nothing"
+
+
+def _looks_like(tree: Tree, source: str) -> str:
+    """Return a hint at the sources whose layout a tree has, or nothing."""
+    others = [name for name in plugins.names(SOURCES) if name != source and _fits(name, tree)]
+    return f"; it looks like {' or '.join(others)}: try --source {others[0]}" if others else ""
+
+
+def _fits(name: str, tree: Tree) -> bool:
+    """Return whether a source finds its layout in a tree; one with data of its own never does."""
+    module = load_source(name)[0]
+    try:
+        return not hasattr(module, "provide") and module.locate(tree) is not None
+    except ConfigError:
+        return False
 
 
 def count_warnings(source: str, inputs: Inputs) -> list[str]:

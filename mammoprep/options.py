@@ -21,10 +21,10 @@ from mammoprep.inputs import load_source
 
 PLACES = (
     "source", "input", "out", "workers", "engine", "device", "max_failures", "retry_failed",
-    "fresh", "split_file",
+    "fresh", "split_file", "table",
 )  # fmt: skip
 WHOLE = ("bits", "folds", "seed", "shard_size", "limit", "workers")
-PATHS = ("input", "out", "split_file")
+PATHS = ("input", "out", "split_file", "table")
 
 
 def build_config(given: Mapping[str, Any]) -> BuildConfig:
@@ -80,7 +80,56 @@ def _need(options: Mapping[str, Any], name: str, what: str) -> Any:
     return options[name]
 
 
+def _columns(value: Any) -> dict[str, str]:
+    """Return meaning -> column from ``path=file,label=cancer`` or from a table of a TOML file."""
+    if isinstance(value, Mapping):
+        return {str(meaning): str(column) for meaning, column in sorted(value.items())}
+    pairs = [part.partition("=") for part in str(value).split(",")]
+    meanings = {meaning.strip() for meaning, sign, _ in pairs if sign}
+    if "" in meanings or len(meanings) != len(pairs):
+        raise ConfigError(
+            f"--columns must be MEANING=COLUMN,... such as path=file,label=cancer, each meaning "
+            f"once; got {value!r}. "
+            "Names with a comma can be given in a [columns] table of the --config file."
+        )
+    return {meaning.strip(): column.strip() for meaning, _, column in sorted(pairs)}
+
+
+def _views(value: Any) -> tuple[str, ...]:
+    """Return views from ``CC,MLO`` or from a list of a TOML file."""
+    names = value if isinstance(value, list) else str(value).split(",")
+    return tuple(sorted({str(name).strip().upper() for name in names}))
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ConfigError(f"--mm-per-pixel must be a number such as 0.1, got {value!r}.") from None
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """Return names from ``negative,cancer`` or from a list of a TOML file."""
+    names = value if isinstance(value, list) else str(value).split(",")
+    found = tuple(str(name).strip() for name in names)
+    if not all(found) or len(set(found)) != len(found):
+        raise ConfigError(
+            f"--label-names must be different names such as negative,cancer; got {value!r}."
+        )
+    return found
+
+
+PARSED = {
+    "columns": _columns,
+    "label_names": _names,
+    "views": _views,
+    "mm_per_pixel": _number,
+}
+
+
 def _typed(name: str, value: Any) -> Any:
+    if name in PARSED:
+        return PARSED[name](value)
     if name in WHOLE:
         try:
             return int(str(value))
@@ -92,7 +141,7 @@ def _typed(name: str, value: Any) -> Any:
         if "://" in text:
             raise not_built(name, text, "reading from and writing to URLs")
         return Path(text)
-    if name in ("retry_failed", "fresh"):
+    if name in ("retry_failed", "fresh", "intersection"):
         if not isinstance(value, bool):
             raise ConfigError(f"{name} must be true or false, got {value!r}.")
         return value

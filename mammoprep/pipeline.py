@@ -49,7 +49,13 @@ def bind(name: str, **parameters: Any) -> Step:
 
 
 def recipe(
-    *, size: tuple[int, int] | None, fit: str, bits: int, crop: str, orient: str
+    *,
+    size: tuple[int, int] | None,
+    fit: str,
+    bits: int,
+    crop: str,
+    orient: str,
+    mm_per_pixel: float | None = None,
 ) -> tuple[Step, ...]:
     """Return the steps from presentation values to the finished picture.
 
@@ -59,10 +65,12 @@ def recipe(
         bits: 8 or 16.
         crop: ``breast`` or ``none``.
         orient: ``left`` or ``none``.
+        mm_per_pixel: Size of a finished pixel, instead of filling the frame, or None.
     """
     steps = [bind("find-breast"), bind("orient", to=orient), bind("crop", region=crop)]
     if size is not None:
-        steps.append(bind("resize", size=size, fit=fit, centred=orient == "none"))
+        scale = {} if mm_per_pixel is None else {"mm_per_pixel": mm_per_pixel}
+        steps.append(bind("resize", size=size, fit=fit, centred=orient == "none", **scale))
     if crop == "breast":
         steps.append(bind("blank-labels"))
     return (*steps, bind("draw-lesions"), bind("quantise", bits=bits))

@@ -100,13 +100,15 @@ def make(
     _check_keys(records)
     groups = splits.gather(records)
     placed = splits.assign(groups, folds=settings.folds, seed=settings.seed, known=known)
-    warnings = _fold_warnings(placed, settings.folds)
+    warnings = [*_fold_warnings(placed, settings.folds), *_view_warnings(records, settings)]
 
     excluded: Counter[str] = Counter()
     kept: list[Planned] = []
     for record in records:
         size = sizes.get(record.input)
         code = record.excluded
+        if code is None and not _wanted(record, settings):
+            code = "view_excluded"
         if code is None and size is None and settings.missing == "skip":
             code = "no_file"
         if code is None:
@@ -116,12 +118,25 @@ def make(
     if settings.limit is not None:
         kept = kept[: settings.limit]
 
-    totals = Counter(placed[record.group] for record in records if record.excluded is None)
+    totals = Counter(
+        placed[record.group]
+        for record in records
+        if record.excluded is None and _wanted(record, settings)
+    )
     if settings.limit is not None:
         totals = Counter(placed[item.record.group] for item in kept)
     shard_size = settings.shard_size or default_shard_size(sum(totals.values()))
     shards = _fill(kept, placed, {s: max(1, round(n / shard_size)) for s, n in totals.items()})
     return Plan(shards, dict(sorted(excluded.items())), tuple(warnings))
+
+
+def _wanted(record: Record, settings: Settings) -> bool:
+    return not settings.views or record.view is None or record.view in settings.views
+
+
+def _view_warnings(records: Sequence[Record], settings: Settings) -> list[str]:
+    unknown = sum(record.view is None for record in records) if settings.views else 0
+    return [f"--views: the table names no view for {unknown:,} inputs; kept."] if unknown else []
 
 
 def default_shard_size(inputs: int) -> int:

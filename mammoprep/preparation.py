@@ -23,6 +23,7 @@ def steps(settings: Settings) -> tuple[pipeline.Step, ...]:
         bits=settings.bits,
         crop=settings.crop,
         orient=settings.orient,
+        mm_per_pixel=settings.mm_per_pixel,
     )
 
 

@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "repack": {*STORE, "finish", "manifest", "plan", "samples", "select", "splits", "writers"},
     "differences": {"config", "samples", "state"},
     "rewrite": {*STORE, "finish", "report", "samples", "verify", "writers"},
+    "survey": {*STORE, "inputs", "manifest", "worker"},
     "builder": {
         *STORE,
         "engine",
@@ -48,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
         "plan",
         "run",
         "splits",
+        "survey",
         "worker",
     },
     "bench_child": {"child", "config", "core", "decode", "preparation", "writers"},

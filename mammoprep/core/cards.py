@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ class Card:
         crop: Default of ``--crop``.
         orient: Default of ``--orient``.
         colour: Whether pictures keep their three channels.
+        columns: Only for the user's own table: meaning -> name of the column, as ``--columns`` may
+            change it; a name of ``""`` leaves a column out.
+        table: Only for the user's own table: its path, when it is not in the dataset's folder.
     """
 
     title: str
@@ -50,6 +53,8 @@ class Card:
     crop: str = "breast"
     orient: str = "left"
     colour: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
+    table: str = ""
 
     def public(self) -> dict[str, Any]:
         """Return what goes into ``dataset.json`` and the report."""
@@ -84,7 +89,7 @@ def load(name: str) -> Card:
         raise ConfigError(f"Source {name!r} has no card; expected {path}.") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
-    known = {field.name for field in fields(Card)}
+    known = {item.name for item in fields(Card)} - {"table"}
     if unknown := sorted(set(table) - known):
         raise ConfigError(f"{path}: unknown key {unknown[0]!r}. Known: {', '.join(sorted(known))}.")
     try:

@@ -191,6 +191,14 @@ CODES: dict[str, tuple[str, str]] = {
         "A drawn outline encloses nothing, even after small gaps are closed.",
         "Look at the outline's file; the finding's area cannot be known.",
     ),
+    "no_spacing": (
+        "`--mm-per-pixel` needs the distance of the pixels, and the file does not tell it.",
+        "Build without `--mm-per-pixel`; the picture then fills the frame.",
+    ),
+    "larger_than_frame": (
+        "At this `--mm-per-pixel` the picture is larger than `--size`.",
+        "Give a larger --size or a larger --mm-per-pixel.",
+    ),
     # The picture
     "blank_image": (
         "All pixels have the same or nearly the same value.",

@@ -20,6 +20,10 @@ class Tree(Protocol):
         """Return the names of the folders right below the root, sorted."""
         ...
 
+    def files(self) -> list[str]:
+        """Return the names of the regular files right below the root, sorted."""
+        ...
+
     def sizes(self, prefix: str) -> dict[str, int]:
         """Return relative path -> bytes of every regular file below folder ``prefix``."""
         ...
@@ -63,6 +67,10 @@ class Folder:
     def folders(self) -> list[str]:
         """Return the names of the folders right below the root, sorted."""
         return sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+
+    def files(self) -> list[str]:
+        """Return the names of the regular files right below the root, sorted."""
+        return sorted(entry.name for entry in os.scandir(self.root) if entry.is_file())
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Return relative path -> bytes of every regular file below folder ``prefix``."""
@@ -145,6 +153,10 @@ class Zip:
     def folders(self) -> list[str]:
         """Return the names of the folders right below the root, sorted."""
         return sorted({name.split("/", 1)[0] for name in self._members if "/" in name})
+
+    def files(self) -> list[str]:
+        """Return the names of the members right below the root, sorted."""
+        return sorted(name for name in self._members if "/" not in name)
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Return relative path -> bytes of every member below folder ``prefix``."""

@@ -144,12 +144,17 @@ def records(
         if earlier != number:
             errors.append(f"row {number}: the same image is in row {earlier}")
         found.append(record)
-    if errors:
-        more = f" (and {len(errors) - SHOWN_ERRORS} more)" if len(errors) > SHOWN_ERRORS else ""
-        raise ConfigError(f"{table}: {'; '.join(errors[:SHOWN_ERRORS])}{more}.")
+    refuse(table, errors)
     if not found:
         raise ConfigError(f"{table} has a header but no rows.")
     return found
+
+
+def refuse(table: str, errors: Sequence[str]) -> None:
+    """Raise ConfigError with the first five of ``errors``, if there are any."""
+    if errors:
+        more = f" (and {len(errors) - SHOWN_ERRORS} more)" if len(errors) > SHOWN_ERRORS else ""
+        raise ConfigError(f"{table}: {'; '.join(errors[:SHOWN_ERRORS])}{more}.")
 
 
 def value(row: Row, column: str, parse: Callable[[str], Scalar], empty: str = "") -> Scalar:

@@ -16,12 +16,15 @@ def apply(image: MammoImage) -> MammoImage:
     """Return the image with ``mask``: 255 where any lesion is; 0 everywhere when there is none.
 
     Lesions are drawn on the stored pixels of the image's box and keep every pixel of the image's
-    own grid that they touch. An image that nobody annotated keeps ``mask`` None.
+    own grid that they touch. An image that nobody annotated keeps ``mask`` None, and so does one
+    that was annotated in part, and of which nothing is outlined: an empty mask would say that
+    nothing is there.
     """
-    if image.record.annotation == "none":
+    found = bool(image.record.lesions) or image.stored_mask is not None
+    if image.record.annotation == "none" or (image.record.annotation == "partial" and not found):
         return image
     mask = np.zeros(image.geometry.size, np.uint8)
-    if not image.record.lesions and image.stored_mask is None:
+    if not found:
         return replace(image, mask=mask)
     x0, y0, x1, y1 = (round(v) for v in image.geometry.box_from_stored(image.geometry.crop))
     mask[y0:y1, x0:x1] = cover(_drawn(image), (y1 - y0, x1 - x0))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.core.device import DeviceArray
-from mammoprep.core.errors import ConfigError
+from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.geometry import Geometry
 from mammoprep.image import MammoImage
 from mammoprep.steps._area import Span, at_centres, cover, rows_at, scale, turned
@@ -38,6 +38,27 @@ def content_size(grid: tuple[int, int], frame: tuple[int, int]) -> tuple[int, in
     """
     ratio = min(Fraction(frame[0], grid[0]), Fraction(frame[1], grid[1]))
     rows, columns = (max(1, floor(side * ratio + Fraction(1, 2))) for side in grid)
+    return rows, columns
+
+
+def physical_size(grid: Geometry, frame: tuple[int, int], mm_per_pixel: float) -> tuple[int, int]:
+    """Return the size of ``grid`` when a pixel is ``mm_per_pixel`` wide, whole pixels, half up.
+
+    Args:
+        grid: The image's grid.
+        frame: (rows, columns) that it must fit into.
+        mm_per_pixel: In mm.
+
+    Raises:
+        RecordError: ``no_spacing``, or ``larger_than_frame``.
+    """
+    if grid.spacing_mm is None:
+        raise RecordError("no_spacing", "the file tells no distance of its pixels")
+    sides = (side * mm / mm_per_pixel for side, mm in zip(grid.size, grid.spacing_mm, strict=True))
+    rows, columns = (max(1, floor(side + 0.5)) for side in sides)
+    if rows > frame[0] or columns > frame[1]:
+        found = f"{rows} x {columns} pixels of {mm_per_pixel:g} mm, {frame[0]} x {frame[1]} allowed"
+        raise RecordError("larger_than_frame", found)
     return rows, columns
 
 
@@ -110,7 +131,12 @@ def _breast(
 
 
 def apply(
-    image: MammoImage, *, size: tuple[int, int], fit: str = "pad", centred: bool = False
+    image: MammoImage,
+    *,
+    size: tuple[int, int],
+    fit: str = "pad",
+    centred: bool = False,
+    mm_per_pixel: float | None = None,
 ) -> MammoImage:
     """Return the image at exactly ``size``, with padding, breast, mask and geometry.
 
@@ -125,10 +151,12 @@ def apply(
             below; ``stretch`` fills the frame.
         centred: Pad half left and half right instead, for images whose chest wall is not known to
             be at the left edge.
+        mm_per_pixel: Scale to pixels of this size and pad, instead of filling the frame.
 
     Raises:
         ConfigError: ``fit`` is unknown or ``size`` is not two positive numbers.
-        RecordError: the pixels behind an overview cannot be decoded.
+        RecordError: the pixels behind an overview cannot be decoded; ``no_spacing`` or
+            ``larger_than_frame`` with ``mm_per_pixel``.
     """
     if fit not in FITS:
         raise ConfigError(f"fit is one of {', '.join(FITS)}, got {fit!r}.")
@@ -136,7 +164,10 @@ def apply(
         raise ConfigError(f"size is (width, height), both at least 1, got {size!r}.")
     grid = image.geometry if image.detail is None else image.geometry.at_stored_pixels()
     frame = (int(size[1]), int(size[0]))
-    content = frame if fit == "stretch" else content_size(grid.size, frame)
+    if mm_per_pixel is not None:
+        content = physical_size(grid, frame, mm_per_pixel)
+    else:
+        content = frame if fit == "stretch" else content_size(grid.size, frame)
     corner = (frame[0] - content[0]) // 2, (frame[1] - content[1]) // 2 if centred else 0
     source = _source(image, grid, content)
     pixels = _scaled(source, content)

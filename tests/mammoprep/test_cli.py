@@ -34,8 +34,12 @@ WRONG = {
         "give one of the two",
     ),
     "roi": ("build --source rsna --size 64x128 --roi 9x9", "not built yet"),
-    "views": ("build --source rsna --size 64x128 --views CC", "not built yet"),
-    "scale": ("build --source rsna --size 64x128 --mm-per-pixel 0.1", "not built yet"),
+    "views": ("build --source rsna --size 64x128 --views CC,MLA", "Did you mean 'ML'"),
+    "scale": ("build --source rsna --size 64x128 --mm-per-pixel 0.001", "0.01 to 10"),
+    "scale and stretch": (
+        "build --source rsna --size 64x128 --mm-per-pixel 0.1 --fit stretch",
+        "give one",
+    ),
     "url": ("build --source rsna --size 64x128 --out s3://b/x", "not built yet"),
     "target": ("build --source rsna --size 64x128 --target density", "has the targets cancer"),
     "no input": (

@@ -68,6 +68,41 @@ def test_a_mask_of_another_shape_is_refused() -> None:
     assert caught.value.code == "mask_size_mismatch"
 
 
+# Sides of real masks and of their images: scaled by 0.87 and rounded, or of another picture.
+@pytest.mark.parametrize(
+    ("mask", "image", "fits"),
+    [
+        ((4386, 1789), (5041, 2056), True),
+        ((4373, 2155), (5026, 2476), True),
+        ((4688, 3088), (4624, 3056), False),
+        ((4624, 3080), (4640, 3072), False),
+    ],
+)
+def test_a_mask_may_be_off_by_the_rounding_of_its_scale_only(
+    mask: tuple[int, int], image: tuple[int, int], fits: bool
+) -> None:
+    data = png(np.pad(np.full((300, 200), 255, np.uint8), ((0, mask[0] - 300), (0, mask[1] - 200))))
+    if fits:
+        assert masks.read(AREA, [data], image, BARE)[1] == ("mask_rescaled",)
+        return
+    with pytest.raises(RecordError) as caught:
+        masks.read(AREA, [data], image, BARE)
+    assert caught.value.code == "mask_size_mismatch"
+
+
+def test_a_bright_cut_out_is_no_mask_that_covers_everything() -> None:
+    bright = np.random.default_rng(1).integers(220, 256, SHAPE).astype(np.uint8)
+    mask, odd = masks.read(AREA, [png(bright), png(disc())], SHAPE, BARE)
+    np.testing.assert_array_equal(mask, disc())
+    assert odd == ("mask_swapped",)
+
+
+def test_a_swapped_mask_of_another_shape_is_refused_for_its_shape() -> None:
+    with pytest.raises(RecordError) as caught:
+        masks.read(AREA, [png(breast(8)), png(disc((128, 128)))], SHAPE, BARE)
+    assert caught.value.code == "mask_size_mismatch"
+
+
 def test_a_picture_in_place_of_the_mask_is_refused_or_passed_over() -> None:
     picture = png(breast(8))
     with pytest.raises(RecordError) as caught:
