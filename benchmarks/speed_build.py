@@ -86,6 +86,7 @@ def _child(files: Sequence[Path], mode: str) -> tuple[int, int]:
         "label_names": [],
         "locator": tree.locator(),
         "device": "cpu",
+        "colour": False,
     }
     child = Child(hello, Limits(), threading.Event())
     before = {process.pid for process in psutil.Process().children()}

@@ -38,6 +38,17 @@ class ConsoleWatcher(Watcher):
             f"warning: {escape(message)}", style="yellow", soft_wrap=True, highlight=False
         )
 
+    def survey(self, done: int, total: int) -> None:
+        """Say that files are looked at, and every 30 s how far it is."""
+        now = time.monotonic()
+        if not done:
+            self._console.print(f"Looking at {total:,} files before planning.")
+        elif done < total and now - self._last_line < QUIET_SECONDS:
+            return
+        else:
+            self._console.print(f"{done:,}/{total:,} files looked at")
+        self._last_line = now
+
     def start(self, total: int, kept: int) -> None:
         """Say what will be done and start the bar."""
         self._total = total

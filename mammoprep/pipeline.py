@@ -67,7 +67,11 @@ def recipe(
         orient: ``left`` or ``none``.
         mm_per_pixel: Size of a finished pixel, instead of filling the frame, or None.
     """
-    steps = [bind("find-breast"), bind("orient", to=orient), bind("crop", region=crop)]
+    steps = [
+        bind("find-breast", cropped=crop == "breast"),
+        bind("orient", to=orient),
+        bind("crop", region=crop),
+    ]
     if size is not None:
         scale = {} if mm_per_pixel is None else {"mm_per_pixel": mm_per_pixel}
         steps.append(bind("resize", size=size, fit=fit, centred=orient == "none", **scale))

@@ -99,7 +99,8 @@ class Output:
                 folder.unlink()
             elif folder.is_dir():
                 shutil.rmtree(folder)
-        (self.root / STATE / "settings.json").unlink(missing_ok=True)
+        for name in ("settings.json", "survey.json"):
+            (self.root / STATE / name).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ MOST_CROPPED = 0.5
 MIDDLE = 0.7  # the share of one thumbnail's sides that is searched for in the other one
 SCALES = np.geomspace(0.66, 1.5, 29)
 # Measured on half of BUSI (see docs/sources/busi.md): one frame 0.83 to 1, neighbouring frames of
-# one lesion 0.65 to 0.81, different lesions at most 0.61.
+# one lesion 0.65 to 0.81, all others at most 0.61.
 CANDIDATE = 0.45
 SAME = 0.66
 

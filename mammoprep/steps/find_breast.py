@@ -197,15 +197,15 @@ def _label_boxes(image: MammoImage, finding: Finding) -> list[list[int]]:
     return out
 
 
-def _whole_frame(image: MammoImage, confidence: float, reason: str) -> MammoImage:
+def _whole_frame(image: MammoImage, confidence: float, reason: str, cropped: bool) -> MammoImage:
     whole = np.ones(image.geometry.size, bool)
-    told = image.warn("crop_fallback").note(
+    told = image.warn(*(["crop_fallback"] if cropped else [])).note(
         crop_confidence=round(confidence, 3), crop_reason=reason, labels=[]
     )
     return replace(told, breast=whole)
 
 
-def apply(image: MammoImage) -> MammoImage:
+def apply(image: MammoImage, *, cropped: bool = True) -> MammoImage:
     """Return the image with ``breast``: the largest tissue component, on the image's own grid.
 
     Works on a reduced copy. The background's level, slope and noise are measured on the image
@@ -216,6 +216,7 @@ def apply(image: MammoImage) -> MammoImage:
 
     Args:
         image: Pixels are presentation values in [0, 1], (rows, columns) or with channels last.
+        cropped: Whether a crop will rest on it; else a doubt is noted but no warning.
 
     Raises:
         RecordError: ``no_tissue`` when nothing at all rises above the background.
@@ -226,9 +227,9 @@ def apply(image: MammoImage) -> MammoImage:
         level = float(np.median(grey))
         if not (valid & (np.abs(grey - level) > _background.LEAST_RISE)).any():
             raise RecordError("no_tissue", f"every measured pixel is at grey level {level:.4f}")
-        return _whole_frame(image, 0.0, "nothing_large")
+        return _whole_frame(image, 0.0, "nothing_large", cropped)
     if finding.confidence < TRUSTED:
-        return _whole_frame(image, finding.confidence, finding.reason)
+        return _whole_frame(image, finding.confidence, finding.reason, cropped)
     ground = finding.background
     told = image.note(
         crop_confidence=round(finding.confidence, 3),

@@ -209,3 +209,12 @@ def test_label_boxes_are_in_stored_pixels(breast, image_of, text_on):
 
     turned = replace(image, pixels=image.pixels[:, ::-1], geometry=image.geometry.flipped_lr())
     assert find_breast.apply(turned).notes["labels"] == find_breast.apply(image).notes["labels"]
+
+
+def test_a_doubt_is_no_warning_where_nothing_is_cropped(image_of) -> None:
+    image = image_of(full_frame())
+    doubtful = find_breast.apply(image)
+    assert doubtful.warnings == ("crop_fallback",)
+    told = find_breast.apply(image, cropped=False)
+    assert told.warnings == ()
+    assert told.notes["crop_reason"] == doubtful.notes["crop_reason"]
