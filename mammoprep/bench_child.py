@@ -4,8 +4,6 @@ It speaks as a build's child does: a line of JSON in, a length and a JSON header
 """
 
 import json
-import os
-import resource
 import sys
 import tempfile
 import time
@@ -17,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mammoprep import preparation
-from mammoprep.child import HEADER
+from mammoprep.child import HEADER, limit_memory, private_stdout
 from mammoprep.config import Settings
 from mammoprep.core.errors import RecordError
 from mammoprep.core.stages import listen, stage
@@ -46,12 +44,10 @@ Times = dict[str, float]
 
 def main() -> None:
     """Serve measurements until the parent closes the pipe."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # keep the answers away from libraries that print
+    answers = private_stdout()
     warnings.simplefilter("ignore")  # a warning's text may hold a header's value
     hello = json.loads(sys.stdin.buffer.readline())
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (hello["memory"], hello["memory"]))
+    limit_memory(hello["memory"])
     with _Meter.start(hello) as meter:
         answers.write(HEADER.pack(0))  # ready
         answers.flush()

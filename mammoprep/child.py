@@ -29,12 +29,12 @@ HEADER = struct.Struct("<I")
 
 def main() -> None:
     """Serve requests until the parent closes the pipe."""
-    answers = _private_stdout()
+    answers = private_stdout()
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     warnings.simplefilter("ignore")  # a warning's text may hold a header's value
     settings = json.loads(requests.get())
-    _limit_memory(settings["memory"], on_gpu=settings["device"] != "cpu")
+    limit_memory(settings["memory"], on_gpu=settings["device"] != "cpu")
     serve = _Server(settings)
     answers.write(HEADER.pack(0))  # ready
     answers.flush()
@@ -49,7 +49,7 @@ def main() -> None:
         answers.flush()
 
 
-def _private_stdout() -> BinaryIO:
+def private_stdout() -> BinaryIO:
     """Keep the answer pipe away from libraries that print to file descriptor 1."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -62,7 +62,8 @@ def _listen(requests: "queue.SimpleQueue[bytes]") -> None:
     os._exit(0)  # the parent is gone; the main thread may be deep inside a decoder
 
 
-def _limit_memory(limit: int, *, on_gpu: bool) -> None:
+def limit_memory(limit: int, *, on_gpu: bool = False) -> None:
+    """Let this process use so many bytes, and leave no core dump, which would hold pixels."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # CUDA reserves more address space than any machine has memory; what it fills can be limited.
     kind = resource.RLIMIT_DATA if on_gpu else resource.RLIMIT_AS

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mammoprep.config import difference
-from mammoprep.samples import Row, read_samples
+from mammoprep.samples import PLACES, Row, read_samples
 from mammoprep.state import read_json_lines
 
 NAMED = 5
-PLACES = (".offset", ".size", ".sha256")
 PIXELS = ("png.sha256", "jpg.sha256")
 MASKS = ("mask.png.sha256", "intersection.png.sha256")
 

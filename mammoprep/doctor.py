@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from typing import Any, TextIO
 
 import cv2
@@ -24,6 +24,7 @@ from pydicom.uid import UID
 from rich.markup import escape
 from rich.table import Table
 
+from mammoprep.child import private_stdout
 from mammoprep.core.errors import EXIT_DAMAGE, EXIT_OK
 from mammoprep.decode import selftest
 from mammoprep.decode.codecs import DECODERS
@@ -249,12 +250,5 @@ def _written_and_read(picture: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(image)
 
 
-def _private_stdout() -> TextIO:
-    """Keep the answers apart from what libraries print to file descriptor 1."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    return answers
-
-
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), _private_stdout())
+    serve(int(sys.argv[1]), TextIOWrapper(private_stdout()))

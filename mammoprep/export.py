@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from mammoprep.core.errors import ConfigError
-from mammoprep.samples import Row, members, read_member, read_samples
+from mammoprep.samples import PLACES, Row, members, read_member, read_samples
+from mammoprep.state import check_is_new
 
 FOLDERS = {"mask.png": "masks", "intersection.png": "intersections", "json": "metadata"}
 IMAGES = "images"
 TABLE = "samples.csv"
-# Where a member lies in a shard is nothing to a reader of folders.
-PLACES = (".offset", ".size", ".sha256")
 
 
 def export(
@@ -40,8 +39,7 @@ def export(
     known = {str(row["split"]) for row in rows}
     if unknown := sorted(set(splits) - known):
         raise ConfigError(f"--split {unknown[0]}: {root} has {', '.join(sorted(known))}.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out {out} is not empty. Give a new or an empty folder.")
+    check_is_new(out)
     chosen = [row for row in rows if not splits or str(row["split"]) in splits]
     written = []
     for row in chosen:
@@ -66,6 +64,7 @@ def _write(root: Path, out: Path, row: Row) -> dict[str, str]:
 
 def _table(rows: Sequence[Row], paths: Sequence[Mapping[str, str]]) -> bytes:
     kinds = sorted({kind for row in paths for kind in row})
+    # Where a member lies in a shard is nothing to a reader of folders.
     columns = [name for name in (rows[0] if rows else {}) if not name.endswith(PLACES)]
     columns = [name for name in columns if name != "shard"]
     text = io.StringIO(newline="")

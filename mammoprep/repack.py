@@ -15,7 +15,7 @@ from mammoprep.core.schema import Record
 from mammoprep.manifest import Built
 from mammoprep.samples import Row, members, read_member, read_samples
 from mammoprep.select import predicate
-from mammoprep.state import Output, hold, output_errors, seal
+from mammoprep.state import Output, check_is_new, hold, output_errors, seal
 from mammoprep.writers.encode import SUFFIXES
 from mammoprep.writers.tar import TarWriter
 
@@ -61,8 +61,7 @@ def repack(
         chosen = [row for row in rows if test(row)]
     if not chosen:
         raise ConfigError(f"--where {where!r} selects none of the {len(rows):,} samples of {root}.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out {out} is not empty. Give a new or an empty folder.")
+    check_is_new(out)
     placed = splits.assign(splits.gather(map(_record, chosen)), folds=folds, seed=seed)
     with output_errors(out), hold(out) as output:
         output.prepare_folders()

@@ -12,6 +12,8 @@ from mammoprep.core.errors import DamageError
 from mammoprep.verify import MEMBERS, read_manifest
 
 Row = Mapping[str, Any]
+# Columns of a member's place in its shard, and of its bytes.
+PLACES = (".offset", ".size", ".sha256")
 
 
 def read_samples(root: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

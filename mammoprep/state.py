@@ -153,6 +153,12 @@ def check_is_output(root: Path) -> None:
         )
 
 
+def check_is_new(root: Path) -> None:
+    """Raise ConfigError when ``root`` is anything but a new or an empty folder."""
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise ConfigError(f"--out {root} is not empty. Give a new or an empty folder.")
+
+
 @contextmanager
 def output_errors(root: Path) -> Iterator[None]:
     """Turn a full or failing disk into ResourceError (exit status 5) that says what to do."""

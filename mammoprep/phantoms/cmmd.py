@@ -3,12 +3,10 @@
 Every fifth patient has the same peculiarities of the real set; see ``PEOPLE``.
 """
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -22,13 +20,13 @@ from mammoprep.phantoms._exposure import Subject, expose
 from mammoprep.phantoms._layouts import Wanted, write_bytes
 from mammoprep.phantoms._lesions import Finding, findings
 from mammoprep.phantoms._machines import EXPLICIT_LITTLE, Machine
+from mammoprep.phantoms._workbook import to_bytes
 
 FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.2"
 COLUMNS = ("ID1", "LeftRight", "Age", "number", "abnormality", "classification", "subtype")
 SUBTYPES = ("Luminal A", "Luminal B", "HER2-enriched", "triple negative")
 VIEWS = {"CC": ("R-10242", "cranio-caudal"), "MLO": ("R-10226", "medio-lateral oblique")}
 _PATIENT, _IMAGE = 31, 32
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 # Eight bits a pixel, as the archive has them.
 DETECTOR = Machine(
@@ -122,54 +120,12 @@ def _patient(seed: int, place: int, prevalence: float) -> Patient:
     return Patient(f"{person.subset}-{place + 1:04d}", place, person, age, breasts, found, rows)
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, int):
-        return f"<c><v>{value}</v></c>"
-    return f'<c t="inlineStr"><is><t>{escape(str(value))}</t></is></c>' if value else "<c/>"
-
-
-def workbook(rows: Sequence[Sequence[object]]) -> dict[str, str]:
-    """Return the parts of an Excel workbook of one sheet by name (ECMA-376, part 1, 12.3).
-
-    Args:
-        rows: Whole numbers and texts; an empty text is an empty cell.
-    """
-    declaration = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
-    schemas = "http://schemas.openxmlformats.org"
-    office = f"{schemas}/officeDocument/2006/relationships"
-    main = f"{schemas}/spreadsheetml/2006/main"
-    types = "application/vnd.openxmlformats-officedocument.spreadsheetml"
-    relations = f'<Relationships xmlns="{schemas}/package/2006/relationships">'
-    data = "".join(f"<row>{''.join(map(_cell, row))}</row>" for row in rows)
-    parts = {
-        "[Content_Types].xml": f'<Types xmlns="{schemas}/package/2006/content-types">'
-        '<Default Extension="rels" '
-        'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
-        f'<Override PartName="/xl/workbook.xml" ContentType="{types}.sheet.main+xml"/>'
-        f'<Override PartName="/xl/worksheets/sheet1.xml" ContentType="{types}.worksheet+xml"/>'
-        "</Types>",
-        "_rels/.rels": f'{relations}<Relationship Id="rId1" Type="{office}/officeDocument" '
-        'Target="xl/workbook.xml"/></Relationships>',
-        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{office}"><sheets>'
-        '<sheet name="Sheet1" sheetId="1" r:id="rId1"/></sheets></workbook>',
-        "xl/_rels/workbook.xml.rels": f'{relations}<Relationship Id="rId1" '
-        f'Type="{office}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
-        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{data}</sheetData>'
-        "</worksheet>",
-    }
-    return {name: declaration + text for name, text in parts.items()}
-
-
 def _write_sheet(out: Path, patients: Sequence[Patient]) -> None:
     rows: list[Sequence[object]] = [COLUMNS]
     for patient in patients:
         for side, (kind, found, subtype) in patient.rows.items():
             rows.append((patient.id, side, patient.age, 2, kind, found, subtype))
-    with zipfile.ZipFile(out / "CMMD_clinicaldata_revision.xlsx", "w") as book:
-        for name, text in workbook(rows).items():
-            info = zipfile.ZipInfo(name, _EPOCH)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            book.writestr(info, text)
+    write_bytes(out / "CMMD_clinicaldata_revision.xlsx", to_bytes(rows, "Sheet1"))
 
 
 def _view(view: str) -> Dataset:

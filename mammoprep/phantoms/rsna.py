@@ -1,16 +1,9 @@
 """The layout of the RSNA screening mammography competition (2022/2023), filled with phantoms."""
 
-import csv
 from pathlib import Path
 
-from joblib import Parallel, delayed
+from mammoprep.phantoms._layouts import Shot, Wanted, write_bytes, write_table, write_truth
 
-from mammoprep.core.errors import ConfigError
-from mammoprep.phantoms import _dicom, _truth
-from mammoprep.phantoms._cohort import Patient, generator, screen
-from mammoprep.phantoms._exposure import Subject, expose
-
-_IMAGE = 3
 TRAIN_COLUMNS = (
     "site_id",
     "patient_id",
@@ -30,15 +23,14 @@ TRAIN_COLUMNS = (
 TEST_COLUMNS = (*TRAIN_COLUMNS[:6], "implant", "machine_id", "prediction_id")
 
 
-def _row(patient: Patient, image: tuple[int, str, str]) -> dict[str, object]:
-    name, laterality, view = image
-    side = patient.sides[laterality]
+def _row(shot: Shot) -> dict[str, object]:
+    patient, side = shot.patient, shot.side
     return {
         "site_id": patient.machine.site_id,
         "patient_id": patient.id,
-        "image_id": name,
-        "laterality": laterality,
-        "view": view,
+        "image_id": shot.image_id,
+        "laterality": shot.laterality,
+        "view": shot.view,
         "age": patient.age,
         "cancer": side.cancer,
         "biopsy": side.biopsy,
@@ -48,45 +40,20 @@ def _row(patient: Patient, image: tuple[int, str, str]) -> dict[str, object]:
         "density": patient.density if patient.machine.site_id == 1 else "",
         "machine_id": patient.machine.machine_id,
         "difficult_negative_case": side.difficult,
-        "prediction_id": f"{patient.id}_{laterality}",
+        "prediction_id": f"{patient.id}_{shot.laterality}",
     }
 
 
-def _write_table(path: Path, patients: list[Patient], columns: tuple[str, ...]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        table.writeheader()
-        table.writerows(_row(patient, image) for patient in patients for image in patient.images)
+def _write_rows(path: Path, shots: list[Shot], columns: tuple[str, ...]) -> None:
+    rows = (_row(shot) for shot in shots)
+    write_table(path, columns, ({name: row[name] for name in columns} for row in rows))
 
 
-def _images(out: Path, patient: Patient) -> Path:
-    return out / ("test_images" if patient.test else "train_images") / str(patient.id)
-
-
-def _write_image(out: Path, patient: Patient, index: int, seed: int, scale: float) -> None:
-    name, laterality, view = patient.images[index]
-    side = patient.sides[laterality]
-    subject = Subject(side.breast, side.findings, laterality, view)
-    rng = generator(seed, _IMAGE, patient.id, index)
-    exposure = expose(rng, subject, patient.machine, scale)
-    coded = _dicom.to_bytes(exposure, patient.machine, laterality, (patient.id, name), seed)
-    (_images(out, patient) / f"{name}.dcm").write_bytes(coded)
-    _truth.write(out / "truth" / str(patient.id), str(name), exposure, patient.machine.name)
-
-
-def _check(out: Path, values: dict[str, tuple[float, bool, str]]) -> None:
-    for name, (value, fits, wanted) in values.items():
-        if not fits:
-            raise ConfigError(f"{name} must be {wanted}, got {value}.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        what = "a folder that is not empty" if out.is_dir() else "a file"
-        raise ConfigError(f"{out} is {what}; name a new or an empty folder for the phantoms.")
-
-
-def _make_folders(out: Path, patients: list[Patient]) -> None:
-    for patient in patients:
-        _images(out, patient).mkdir(parents=True)
-        (out / "truth" / str(patient.id)).mkdir(parents=True)
+def _write_one(out: Path, shot: Shot) -> None:
+    exposure, patient = shot.expose(), str(shot.patient.id)
+    images = out / ("test_images" if shot.patient.test else "train_images")
+    write_bytes(images / patient / f"{shot.image_id}.dcm", shot.dicom(exposure))
+    write_truth(out, patient, str(shot.image_id), shot, exposure)
 
 
 def write(
@@ -115,22 +82,12 @@ def write(
     Raises:
         ConfigError: an argument is out of its range, or ``out`` holds something.
     """
-    checks = {
-        "patients": (patients, patients >= 1, "at least 1"),
-        "seed": (seed, seed >= 0, "at least 0"),
-        "size_scale": (size_scale, 0 < size_scale <= 1, "above 0 and at most 1"),
-        "prevalence": (prevalence, 0 <= prevalence <= 1, "at least 0 and at most 1"),
-        "workers": (workers, workers >= 1, "at least 1"),
-    }
-    _check(out, checks)
-    everybody = screen(patients, seed, prevalence)
-    _make_folders(out, everybody)
-    train = [patient for patient in everybody if not patient.test]
-    test = [patient for patient in everybody if patient.test]
-    _write_table(out / "train.csv", train, TRAIN_COLUMNS)
+    wanted = Wanted(patients, seed, size_scale, prevalence, workers)
+    wanted.check(out)
+    out.mkdir(parents=True, exist_ok=True)
+    shots = wanted.shots()
+    test = [shot for shot in shots if shot.patient.test]
+    _write_rows(out / "train.csv", [s for s in shots if not s.patient.test], TRAIN_COLUMNS)
     if test:
-        _write_table(out / "test.csv", test, TEST_COLUMNS)
-    tasks = [(patient, index) for patient in everybody for index in range(len(patient.images))]
-    Parallel(n_jobs=workers)(
-        delayed(_write_image)(out, patient, index, seed, size_scale) for patient, index in tasks
-    )
+        _write_rows(out / "test.csv", test, TEST_COLUMNS)
+    wanted.make(out, _write_one)

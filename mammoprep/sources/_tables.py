@@ -17,6 +17,15 @@ INFLATED_LIMIT = 1 << 29
 Row = Mapping[str, str]
 
 
+def folder_of(tree: Tree, *tables: str) -> str | None:
+    """Return the folder that holds any of a dataset's tables: ``""`` for the root, or None."""
+    for folder in ("", *tree.folders()):
+        prefix = f"{folder}/" if folder else ""
+        if any(tree.exists(prefix + table) for table in tables):
+            return folder
+    return None
+
+
 def csv_rows(
     tree: Tree, table: str, columns: Sequence[str], separator: str = ","
 ) -> Iterator[tuple[int, dict[str, str]]]:

@@ -14,7 +14,7 @@ from mammoprep.core.cards import Card
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import MaskFile, Record, Scalar, make_key
 from mammoprep.core.tree import Tree
-from mammoprep.sources._tables import Row, csv_rows, one_of, refuse, value
+from mammoprep.sources._tables import Row, csv_rows, folder_of, one_of, refuse, value
 
 # Table -> (kind of its findings, whether it is the official test part, its name for the density).
 TABLES = {
@@ -89,11 +89,7 @@ class Finding:
 
 def locate(tree: Tree) -> str | None:
     """Return the folder that holds the tables: ``""`` for the root, or None when there is none."""
-    for folder in ("", *tree.folders()):
-        prefix = f"{folder}/" if folder else ""
-        if any(tree.exists(prefix + table) for table in TABLES):
-            return folder
-    return None
+    return folder_of(tree, *TABLES)
 
 
 def read(tree: Tree, card: Card) -> list[Record]:

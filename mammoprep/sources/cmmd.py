@@ -13,7 +13,7 @@ from mammoprep.core import plugins
 from mammoprep.core.cards import Card
 from mammoprep.core.schema import Record, Scalar, make_key
 from mammoprep.core.tree import Tree
-from mammoprep.sources._tables import Row, one_of, value, xlsx_rows
+from mammoprep.sources._tables import Row, folder_of, one_of, value, xlsx_rows
 from mammoprep.sources._tables import records as records_of
 
 TABLE = "CMMD_clinicaldata_revision.xlsx"
@@ -44,10 +44,7 @@ class Unjoined(list[Record]):
 
 def locate(tree: Tree) -> str | None:
     """Return the folder that holds the sheet: ``""`` for the root, or None when there is none."""
-    for folder in ("", *tree.folders()):
-        if tree.exists(f"{folder}/{TABLE}" if folder else TABLE):
-            return folder
-    return None
+    return folder_of(tree, TABLE)
 
 
 def read(tree: Tree, card: Card) -> Unjoined:

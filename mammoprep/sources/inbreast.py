@@ -17,7 +17,7 @@ from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.schema import Lesion, Point, Record, Scalar, make_key
 from mammoprep.core.tree import Tree
 from mammoprep.sources import _birads
-from mammoprep.sources._tables import Row, csv_rows, one_of, value
+from mammoprep.sources._tables import Row, csv_rows, folder_of, one_of, value
 from mammoprep.sources._tables import records as records_of
 
 TABLE = "INbreast.csv"
@@ -68,10 +68,7 @@ class _Files:
 
 def locate(tree: Tree) -> str | None:
     """Return the folder that holds the table: ``""`` for the root, or None when there is none."""
-    for folder in ("", *tree.folders()):
-        if tree.exists(f"{folder}/{TABLE}" if folder else TABLE):
-            return folder
-    return None
+    return folder_of(tree, TABLE)
 
 
 def read(tree: Tree, card: Card) -> list[Record]:

@@ -13,7 +13,7 @@ from mammoprep.core.errors import RecordError
 from mammoprep.core.schema import Lesion, MaskFile, Record, Scalar, make_key
 from mammoprep.core.tree import Tree
 from mammoprep.sources import _overlay
-from mammoprep.sources._tables import Row, one_of, value, xlsx_rows
+from mammoprep.sources._tables import Row, folder_of, one_of, value, xlsx_rows
 from mammoprep.sources._tables import records as records_of
 
 TABLE = "DataWMask.xlsx"
@@ -45,10 +45,7 @@ Findings = tuple[_overlay.Finding, ...]
 
 def locate(tree: Tree) -> str | None:
     """Return the folder that holds the table, or None when there is none."""
-    for folder in ("", *tree.folders()):
-        if tree.exists(f"{folder}/{TABLE}" if folder else TABLE):
-            return folder
-    return None
+    return folder_of(tree, TABLE)
 
 
 def read(tree: Tree, card: Card) -> list[Record]:

@@ -13,7 +13,7 @@ from functools import partial
 from mammoprep.core.cards import Card
 from mammoprep.core.schema import Record, Scalar, make_key
 from mammoprep.core.tree import Tree
-from mammoprep.sources._tables import Row, csv_rows
+from mammoprep.sources._tables import Row, csv_rows, folder_of
 from mammoprep.sources._tables import records as records_of
 
 EXAM = {(side, view) for side in ("L", "R") for view in ("CC", "MLO")}
@@ -93,11 +93,7 @@ COLUMNS: dict[str, dict[str, tuple[Parser, bool]]] = {
 
 def locate(tree: Tree) -> str | None:
     """Return the folder that holds the tables: ``""`` for the root, or None when there is none."""
-    for folder in ("", *tree.folders()):
-        prefix = f"{folder}/" if folder else ""
-        if any(tree.exists(prefix + table) for table in TABLES):
-            return folder
-    return None
+    return folder_of(tree, *TABLES)
 
 
 def read(tree: Tree, card: Card) -> list[Record]:

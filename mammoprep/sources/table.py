@@ -17,6 +17,7 @@ from mammoprep.sources import _birads
 from mammoprep.sources._tables import (
     Row,
     csv_rows,
+    folder_of,
     one_of,
     read_table,
     refuse,
@@ -108,10 +109,7 @@ class _Image:
 
 def locate(tree: Tree) -> str | None:
     """Return the folder that holds ``table.csv``: ``""`` for the root, or None."""
-    for folder in ("", *tree.folders()):
-        if any(tree.exists(f"{folder}/{name}" if folder else name) for name in TABLES):
-            return folder
-    return None
+    return folder_of(tree, *TABLES)
 
 
 def read(tree: Tree, card: Card) -> list[Record]:

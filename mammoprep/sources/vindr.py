@@ -13,7 +13,7 @@ from mammoprep.core.cards import Card
 from mammoprep.core.schema import Lesion, Point, Record, Scalar, make_key
 from mammoprep.core.tree import Tree
 from mammoprep.sources import _birads
-from mammoprep.sources._tables import Row, csv_rows, one_of, refuse, value
+from mammoprep.sources._tables import Row, csv_rows, folder_of, one_of, refuse, value
 from mammoprep.sources._tables import records as records_of
 
 IMAGES, FINDINGS = "breast-level_annotations.csv", "finding_annotations.csv"
@@ -45,10 +45,7 @@ class _Finding:
 
 def locate(tree: Tree) -> str | None:
     """Return the folder that holds the table of images: ``""`` for the root, or None."""
-    for folder in ("", *tree.folders()):
-        if tree.exists(f"{folder}/{IMAGES}" if folder else IMAGES):
-            return folder
-    return None
+    return folder_of(tree, IMAGES)
 
 
 def read(tree: Tree, card: Card) -> list[Record]:

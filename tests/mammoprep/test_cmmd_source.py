@@ -2,7 +2,6 @@
 
 import csv
 import shutil
-import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from mammoprep.core.schema import Record
 from mammoprep.core.tree import open_tree
 from mammoprep.inputs import read_inputs
 from mammoprep.phantoms import cmmd as layout
+from mammoprep.phantoms._workbook import to_bytes
 from mammoprep.sources import cmmd
 
 CARD = cards.load("cmmd")
@@ -25,9 +25,7 @@ ROW = ("D1-0001", "R", 44, 2, "calcification", "Benign", "")
 
 
 def write_sheet(folder: Path, *rows: tuple, header: tuple = layout.COLUMNS) -> Path:
-    with zipfile.ZipFile(folder / cmmd.TABLE, "w") as book:
-        for name, text in layout.workbook([header, *rows]).items():
-            book.writestr(name, text)
+    (folder / cmmd.TABLE).write_bytes(to_bytes([header, *rows], "Sheet1"))
     return folder
 
 
