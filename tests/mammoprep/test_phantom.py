@@ -22,8 +22,8 @@ from mammoprep.phantoms._anatomy import both_breasts
 from mammoprep.phantoms._cohort import screen
 from mammoprep.phantoms._dicom import encode_pixels, to_bytes, uid
 from mammoprep.phantoms._exposure import Subject, expose
-from mammoprep.phantoms._lesions import findings
 from mammoprep.phantoms._layouts import Wanted
+from mammoprep.phantoms._lesions import findings
 from mammoprep.phantoms._machines import MACHINES, to_stored
 
 SCALE = 0.1
@@ -157,9 +157,7 @@ def test_the_header_rows_are_the_real_ones(dataset, rsna_real):
 def test_every_combination_of_labels_occurs_in_the_real_table(rsna_real):
     columns = ("site_id", "cancer", "biopsy", "invasive", "BIRADS", "difficult_negative_case")
     real = {tuple(row[name] for name in columns) for row in rows(rsna_real / "train.csv")}
-    ours = {
-        tuple(str(rsna._row(shot)[name]) for name in columns) for shot in shots(400, 1, 0.3)
-    }
+    ours = {tuple(str(rsna._row(shot)[name]) for name in columns) for shot in shots(400, 1, 0.3)}
     assert ours <= real
     assert len(ours) >= len(real) - 2
 
