@@ -52,7 +52,7 @@ def main() -> None:
         answers.write(HEADER.pack(0))  # ready
         answers.flush()
         for line in sys.stdin.buffer:
-            text = json.dumps({**meter.answer(json.loads(line)), "members": []}).encode()
+            text = json.dumps({**meter.answer(json.loads(line)), "samples": []}).encode()
             answers.write(HEADER.pack(len(text)) + text)
             answers.flush()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mammoprep import engine, finish, manifest, plan, splits, state, survey
+from mammoprep import engine, finish, manifest, patches, plan, private, quotas, splits, state, survey
 from mammoprep.config import BuildConfig, Settings, allowed_failures, difference
 from mammoprep.core import plugins
 from mammoprep.core.errors import EXIT_FAILURES, EXIT_OK, ConfigError
@@ -73,10 +73,13 @@ def build(
     started = time.monotonic()
     state.check_is_output(config.out)
     settings = resolve(config)
-    inputs = read_inputs(config.source, config.input, settings.target, own_table(config))
+    target = "" if settings.roi else settings.target
+    own = {**own_table(config), **private.own_key(config)}
+    inputs = read_inputs(config.source, config.input, target, own)
+    settings, inputs = _chosen(settings, inputs)
     known = splits.read_split_file(config.split_file) if config.split_file else None
     planned = plan.make(inputs.records, inputs.sizes, settings, known)
-    for line in count_warnings(config.source, inputs):
+    for line in (*private.warnings(config), *count_warnings(config.source, inputs)):
         watcher.warn(line)
     with state.output_errors(config.out), state.hold(config.out) as output:
         claim(output, config, settings)
@@ -85,6 +88,8 @@ def build(
         inputs, found = survey.settle(job)
         if inputs is not job.inputs:
             planned = plan.make(inputs.records, inputs.sizes, settings, known)
+        if config.id_map is not None:
+            private.write_id_map(config.id_map, inputs.records)
         for line in (*found, *planned.warnings):
             watcher.warn(line)
         running = time.monotonic()
@@ -109,18 +114,29 @@ def resolve(config: BuildConfig) -> Settings:
     """
     card = load_source(config.source)[1]
     settings = config.settings
-    if settings.target not in ("", *card.targets):
-        known = ", ".join(sorted(card.targets))
-        raise ConfigError(
-            f"--target {settings.target!r}: source {config.source} has the targets {known}."
-        )
+    targets = patches.TARGETS if settings.roi else card.targets
+    if settings.target not in ("", *targets):
+        known = ", ".join(sorted(targets))
+        what = "--roi" if settings.roi else f"source {config.source}"
+        raise ConfigError(f"--target {settings.target!r}: {what} has the targets {known}.")
     digest = None
     if config.split_file is not None:
         if not config.split_file.is_file():
             raise ConfigError(f"--split-file {config.split_file} does not exist.")
         digest = state.hash_file(config.split_file)[1]
     own_table(config)
-    return replace(settings, target=settings.target or card.target, split_file=digest)
+    key = private.check_value(private.own_key(config).get("secret", ""))
+    target = settings.target or ("" if settings.roi else card.target)
+    return replace(settings, target=target, split_file=digest, key_file=key)
+
+
+def _chosen(settings: Settings, inputs: Inputs) -> tuple[Settings, Inputs]:
+    """Return both with what only the table decides: the classes of patches, what to balance."""
+    if settings.roi is not None:
+        card, records = patches.settle(inputs.card, inputs.records, settings.target)
+        settings = replace(settings, target=card.target)
+        inputs = replace(inputs, card=card, records=records)
+    return quotas.check_balance(settings, inputs.card, inputs.records), inputs
 
 
 def own_table(config: BuildConfig) -> dict[str, Any]:
@@ -207,13 +223,15 @@ def _run(job: _Job) -> tuple[list[plan.Shard], dict[str, int]]:
         report=job.watcher.step,
         lookahead=0 if config.device == "cpu" else LOOKAHEAD,
         notice=job.watcher.warn,
+        secret=inputs.card.secret,
     )
     todo = _outstanding(job.plan, run, config)
     if todo:
         (job.output.root / "dataset.json").unlink(missing_ok=True)
     _remove_strays(job.plan, job.output)
     total = sum(len(shard.inputs) for shard in todo)
-    job.watcher.start(total, job.plan.inputs - total - sum(job.plan.excluded.values()))
+    kept = sum(len(shard.inputs) for shard in job.plan.shards) - total
+    job.watcher.start(total, kept)
     hello = {
         "settings": settings.to_json(),
         "label_names": inputs.card.targets[settings.target],
@@ -266,7 +284,7 @@ def _local(
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "workers": config.workers,
-        "input": str(config.input),
+        "input": None if config.key_file else str(config.input),
         "seconds": round(seconds, 3),
         "images_per_second": round(inputs / seconds, 3),
         "inputs_done": inputs,

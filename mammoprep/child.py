@@ -93,6 +93,7 @@ class _Server:
         self.settings = Settings.from_json(settings["settings"])
         self.label_names: list[str] = settings["label_names"]
         self.colour: bool = settings["colour"]
+        self.secret: str = settings.get("secret", "")
         self.tree = open_locator(settings["locator"])
         self.steps = preparation.steps(self.settings)
         self.ahead = None if settings["device"] == "cpu" else ahead.open_ahead()
@@ -149,12 +150,13 @@ class _Server:
         data = self.tree.read(request["input"])
         _check_size(data, request["size"])
         progress["stage"] = "decode"
-        return {"inputs": {}, "finding": source.survey(data), "members": []}
+        finding = source.survey(data, self.secret) if self.secret else source.survey(data)
+        return {"inputs": {}, "finding": finding, "samples": []}
 
     def _build(
         self, request: dict[str, Any], progress: dict[str, Any]
     ) -> tuple[dict[str, Any], list[bytes]]:
-        from mammoprep import pipeline, preparation
+        from mammoprep import preparation
         from mammoprep.core.schema import Record
         from mammoprep.writers.sample import assemble
 
@@ -173,18 +175,24 @@ class _Server:
         del data
         image = preparation.annotate(image, read)
         progress["stage"] = "steps"
-        sample = assemble(
-            pipeline.run(self.steps, image),
-            label_names=self.label_names,
-            format=self.settings.format,
-            intersection=self.settings.intersection,
-        )
+        wanted = {"copies": request["copies"], "tiles": request["tiles"]}
+        samples = [
+            assemble(
+                finished,
+                label_names=self.label_names,
+                format=self.settings.format,
+                intersection=self.settings.intersection,
+            )
+            for finished in preparation.samples(image, self.steps, self.settings, **wanted)
+        ]
         header = {
             "inputs": progress["inputs"],
-            "metadata": sample.metadata,
-            "members": [[suffix, len(content)] for suffix, content in sample.members],
+            "samples": [
+                {"metadata": sample.metadata, "members": [[n, len(c)] for n, c in sample.members]}
+                for sample in samples
+            ],
         }
-        return header, [content for _, content in sample.members]
+        return header, [content for sample in samples for _, content in sample.members]
 
 
 def _check_size(data: bytes, planned: int) -> None:
@@ -196,7 +204,7 @@ def _failure(code: str, detail: str, progress: dict[str, Any]) -> dict[str, Any]
     return {
         "inputs": progress["inputs"],
         "failure": {"code": code, "detail": detail},
-        "members": [],
+        "samples": [],
     }
 
 

@@ -15,6 +15,7 @@ from mammoprep import __version__
 from mammoprep.core.errors import (
     EXIT_DAMAGE,
     EXIT_OK,
+    ConfigError,
     MammoError,
     RecordError,
     ResourceError,
@@ -77,7 +78,12 @@ def build(
             help="exact, or fast: JPEG 2000 only as fine as --size needs. (default: exact)"
         ),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="Which label becomes `label`.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Which label becomes `label`; with --roi pathology, lesion or kind-pathology."
+        ),
+    ] = None,
     crop: Annotated[str | None, typer.Option(help="breast or none.")] = None,
     orient: Annotated[
         str | None, typer.Option(help="left (chest wall at the left) or none.")
@@ -151,13 +157,44 @@ def build(
         str | None,
         typer.Option(help="--source table: the classes by code. (default: the table's, sorted)"),
     ] = None,
-    roi: Annotated[str | None, typer.Option(help="Lesion patches; not built yet.")] = None,
+    roi: Annotated[
+        str | None,
+        typer.Option(help="WIDTHxHEIGHT: lesion patches and background tiles; then no --size."),
+    ] = None,
+    roi_ratio: Annotated[
+        str | None,
+        typer.Option(help="Lesion patches to background tiles, such as 1:3. (default: 1:1)"),
+    ] = None,
+    roi_copies: Annotated[
+        int | None,
+        typer.Option(help="Augmented copies of each patch, in -aug shards. (default: 0)"),
+    ] = None,
+    roi_padding: Annotated[
+        float | None,
+        typer.Option(help="Margin around a lesion, as a share of its size. (default: 0.2)"),
+    ] = None,
+    roi_shrink: Annotated[
+        float | None,
+        typer.Option(help="Stored pixels a patch's pixel: 2 makes 299 of 598. (default: 2)"),
+    ] = None,
+    balance: Annotated[
+        str | None,
+        typer.Option(
+            help="Label whose classes augmented copies make level, in -aug shards: label, density."
+        ),
+    ] = None,
     views: Annotated[str | None, typer.Option(help="Only these views, such as CC,MLO.")] = None,
     mm_per_pixel: Annotated[
         float | None, typer.Option(help="Scale by physical spacing instead of filling the frame.")
     ] = None,
-    key_file: Annotated[str | None, typer.Option(help="For --source dicom; not built yet.")] = None,
-    id_map: Annotated[str | None, typer.Option(help="For --source dicom; not built yet.")] = None,
+    key_file: Annotated[
+        str | None,
+        typer.Option(help="--source dicom: the secret behind its ids, 16 bytes or more."),
+    ] = None,
+    id_map: Annotated[
+        str | None,
+        typer.Option(help="--source dicom: private CSV to write, which file each id stands for."),
+    ] = None,
 ) -> None:
     """Build a dataset's images into WebDataset shards; run again to resume or repair."""
     given = dict(locals())
@@ -372,20 +409,81 @@ def diff(
 @app.command()
 def split(
     directory: Out,
-    out: Annotated[Path, typer.Option(help="A new or empty folder.")],
-    folds: Annotated[int, typer.Option(help="Patient-grouped, stratified folds.")] = 5,
-    seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="A new or empty folder.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Patient-grouped, stratified folds. (default: 5)")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the folds. (default: 0)")] = None,
     where: Annotated[
         str | None,
         typer.Option(help="Only these samples, such as: view == 'CC' and labels.density == 'D'"),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Write nothing; look for leaks. Exit status 4 if there are."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --check: JSON on stdout.")] = False,
 ) -> None:
-    """Put finished samples into other folds, or only some of them; nothing is decoded."""
+    """Put finished samples into other folds, keep some of them, or check splits for leaks.
+
+    A leak makes scores too good: a patient, a picture or a copy of it is in training and in test.
+    --check finds groups and patients in two splits; the same pixels twice; pictures that were saved
+    again, scaled, cropped, brightened, mirrored or slightly turned; and augmented copies in the
+    wrong place. It says what it compared and what to do. Run it before you trust a score, above all
+    on data from several places.
+
+        mammoprep split data/shards/rsna --check
+        mammoprep split data/shards/rsna --out NEW --where "view == 'CC'"
+
+    Without --check a new dataset is written to --out, and nothing is decoded.
+    """
+    if check:
+        _check_only({"out": out, "folds": folds, "seed": seed, "where": where})
+        _show_leaks(directory, as_json=as_json)
+        return
+    if out is None or as_json:
+        raise ConfigError("split writes to --out NEW, or, with --check [--json], looks for leaks.")
     from mammoprep.repack import repack
 
-    made = repack(directory, out, folds=folds, seed=seed, where=where)
+    made = repack(directory, out, folds=5 if folds is None else folds, seed=seed or 0, where=where)
     for name, found in made["counts"]["splits"].items():
-        typer.echo(f"{name:<8} {found['samples']:>8,} samples  {found['groups']:>7,} groups")
+        typer.echo(f"{name:<9} {found['samples']:>8,} samples  {found['groups']:>7,} groups")
+
+
+def _check_only(others: dict[str, Any]) -> None:
+    if given := [f"--{name}" for name, value in others.items() if value is not None]:
+        raise ConfigError(
+            f"--check writes nothing, so it cannot be given with {', '.join(given)}. "
+            "First check, then split."
+        )
+
+
+def _show_leaks(directory: Path, *, as_json: bool) -> None:
+    import time
+
+    from mammoprep.console import QUIET_SECONDS
+    from mammoprep.findings import lines
+    from mammoprep.leaks import find_leaks
+
+    screen = Console(stderr=True)
+    last = time.monotonic()
+
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal last
+        text = f"{done:,}/{total:,} {what}"
+        status.update(text)
+        if not screen.is_terminal and time.monotonic() - last >= QUIET_SECONDS:
+            last = time.monotonic()
+            screen.print(text)
+
+    with screen.status("Looking for leaks.") as status:
+        found = find_leaks(directory, tell)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        typer.echo("\n".join(lines(found)))
+    if found.leaks:
+        raise typer.Exit(EXIT_DAMAGE)
 
 
 def run() -> int:

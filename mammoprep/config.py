@@ -20,13 +20,6 @@ MISSING = ("fail", "skip")
 SIDE_LIMITS = (16, 16384)
 SCALE_LIMITS = (0.01, 10.0)
 
-# Options of the command line's contract whose part is not built yet: refused, never ignored.
-NOT_BUILT = {
-    "roi": (None, "lesion patches"),
-    "key_file": (None, "keyed identifiers of --source dicom"),
-    "id_map": (None, "keyed identifiers of --source dicom"),
-}
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -51,9 +44,17 @@ class Settings:
         mm_per_pixel: Size of a finished pixel in mm, instead of filling the frame, or None.
         missing: ``fail`` or ``skip``.
         limit: Only the first so many inputs, or None.
+        roi: (width, height) of lesion patches and background tiles instead of whole images, the
+            same as ``size``; or None.
+        roi_copies: Augmented copies of each patch and tile.
+        roi_ratio: Lesion patches to background tiles, such as ``1:2``.
+        roi_padding: Margin on each side of a lesion, as a share of its width and height.
+        roi_shrink: Stored pixels that a patch's pixel shows at least.
+        balance: The label whose classes are made level by augmented copies, or None.
         columns: Only for ``--source table``: meaning -> name of the column in the user's own table.
         label_names: Only for ``--source table``: the classes by code; empty for those of the table,
             sorted.
+        key_file: Only for ``--source dicom``: a keyed hash that tells keys apart, or None.
         crosscheck: Share of the images that a second decoder must confirm, such as ``1%``; it
             decides which of them fail.
     """
@@ -77,8 +78,15 @@ class Settings:
     missing: str = "fail"
     limit: int | None = None
     crosscheck: str = "0%"
+    roi: tuple[int, int] | None = None
+    roi_copies: int = 0
+    roi_ratio: str = "1:1"
+    roi_padding: float = 0.2
+    roi_shrink: float = 2.0
+    balance: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     label_names: tuple[str, ...] = ()
+    key_file: str | None = None
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -110,6 +118,24 @@ class Settings:
         if self.limit is not None:
             _within("--limit", self.limit, 1, 2**63 - 1)
         _share("--crosscheck", self.crosscheck)
+        self._check_patches()
+
+    def _check_patches(self) -> None:
+        _within("--roi-copies", self.roi_copies, 0, 1000)
+        _between("--roi-padding", self.roi_padding, 0.0, 10.0)
+        _between("--roi-shrink", self.roi_shrink, 0.25, 64.0)
+        _ratio("--roi-ratio", self.roi_ratio)
+        if self.roi is None:
+            return
+        if self.balance is not None:
+            raise ConfigError("--roi has --roi-ratio to balance with: leave --balance out.")
+        if self.mm_per_pixel is not None:
+            raise ConfigError("--roi has --roi-shrink for its scale: leave --mm-per-pixel out.")
+
+    @property
+    def roi_parts(self) -> tuple[int, int]:
+        """``roi_ratio`` as two numbers: lesion patches, background tiles."""
+        return _ratio("--roi-ratio", self.roi_ratio)
 
     @property
     def crosscheck_share(self) -> float:
@@ -119,14 +145,15 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """Return the ``settings`` of dataset.json."""
         lists = {name: list(getattr(self, name)) for name in ("size", "label_names", "views")}
-        return {**asdict(self), **lists}
+        return {**asdict(self), **lists, "roi": None if self.roi is None else list(self.roi)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Settings":
         """Return the settings that ``to_json`` wrote."""
         width, height = value["size"]
         lists = {name: tuple(value.get(name, ())) for name in ("label_names", "views")}
-        return cls(**{**value, "size": (int(width), int(height)), **lists})
+        size = (int(width), int(height))
+        return cls(**{**value, **lists, "size": size, "roi": size if value.get("roi") else None})
 
 
 @dataclass(frozen=True)
@@ -146,6 +173,8 @@ class BuildConfig:
         fresh: Start over.
         split_file: The user's own assignment, or None.
         table: The user's own table, when it is not in the folder ``input``.
+        key_file: The secret that turns identifiers into keyed hashes, or None.
+        id_map: Where to write which file each of these stands for, or None.
         limits: What a child process may use.
     """
 
@@ -161,6 +190,8 @@ class BuildConfig:
     fresh: bool = False
     split_file: Path | None = None
     table: Path | None = None
+    key_file: Path | None = None
+    id_map: Path | None = None
     limits: "Limits" = field(default_factory=lambda: Limits())
 
     def __post_init__(self) -> None:
@@ -212,6 +243,21 @@ def _within(option: str, value: int, low: int, high: int) -> None:
         raise ConfigError(f"{option} must be {low} to {high}, got {value}.")
 
 
+def _between(option: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{option} must be {low:g} to {high:g}, got {value:g}.")
+
+
+def _ratio(option: str, text: str) -> tuple[int, int]:
+    parts = text.split(":")
+    whole = len(parts) == 2 and all(part.isdecimal() and len(part) < 7 for part in parts)
+    if not whole or int(parts[0]) == 0:
+        raise ConfigError(
+            f"{option} must be LESIONS:TILES such as 1:2, with at least 1 lesion; got {text!r}."
+        )
+    return int(parts[0]), int(parts[1])
+
+
 def _check_scale(mm_per_pixel: float | None, fit: str) -> None:
     if mm_per_pixel is None:
         return
@@ -246,7 +292,7 @@ def _share(option: str, text: str) -> float:
     return share
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
     """Return (width, height) from ``728x1456``.
 
     Raises:
@@ -254,7 +300,9 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     parts = text.lower().split("x")
     if len(parts) != 2 or not all(part.isdecimal() and len(part) < 7 for part in parts):
-        raise ConfigError(f"--size must be WIDTHxHEIGHT in pixels such as 728x1456, got {text!r}.")
+        raise ConfigError(
+            f"{option} must be WIDTHxHEIGHT in pixels such as 728x1456, got {text!r}."
+        )
     return int(parts[0]), int(parts[1])
 
 

@@ -19,6 +19,7 @@ from mammoprep.builder import Result, Watcher
 from mammoprep.core.codes import CODES, UNKNOWN
 
 QUIET_SECONDS = 30.0
+MOST_CLASSES = 8  # columns of the table of splits
 
 
 class ConsoleWatcher(Watcher):
@@ -99,8 +100,11 @@ class ConsoleWatcher(Watcher):
 def show_result(console: Console, result: Result) -> None:
     """Print what was built, what was not and why, and where to look."""
     counts = result.summary["counts"]
-    table = Table(title=f"{result.summary['source']}: {counts['built']:,} samples")
+    table = Table(title=f"{result.summary['source']}: {counts['samples']:,} samples")
     label_names = result.summary["label_names"]
+    if len(label_names) > MOST_CLASSES:
+        table.caption = f"{len(label_names)} classes: their counts are in the report."
+        label_names = []
     for heading in ("split", "samples", "groups", *label_names):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split, row in counts["splits"].items():

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoprep import manifest
+from mammoprep import manifest, shortcuts
 from mammoprep.config import Settings
 from mammoprep.core.schema import FORMAT_VERSION
 from mammoprep.inputs import Inputs
@@ -38,6 +38,7 @@ def finish(
         "shards": built.shards,
         "plan_sha256": plan.sha256,
     }
+    summary |= checked(summary, built)
     files = {
         "samples.parquet": manifest.samples_table(
             built.rows, inputs.card, suffixes(built.rows, SUFFIXES[settings.format])
@@ -49,6 +50,15 @@ def finish(
         output.write(output.root / name, content)
     summary["files"] = {name: sha256(content).hexdigest() for name, content in files.items()}
     return summary
+
+
+def checked(summary: Mapping[str, Any], built: Built) -> dict[str, Any]:
+    """Return ``shortcuts`` of dataset.json, and its ``card`` with the leaks among them."""
+    found = shortcuts.check(built.rows, summary["label_names"])
+    return {
+        "shortcuts": found,
+        "card": {**summary["card"], "leaks_found": shortcuts.leaks(found)},
+    }
 
 
 def page(summary: Mapping[str, Any], built: Built, output: Output, suffix: str) -> bytes:

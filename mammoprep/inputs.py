@@ -1,6 +1,6 @@
 """Find a dataset, read its table, and see which of its files are there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +9,7 @@ from typing import Any
 from mammoprep.core import cards, plugins
 from mammoprep.core.cards import Card
 from mammoprep.core.errors import ConfigError
+from mammoprep.core.parts import part_of
 from mammoprep.core.schema import Record
 from mammoprep.core.tree import Tree, open_tree
 
@@ -79,10 +80,18 @@ def read_inputs(
     records = module.read(tree, card)
     if hasattr(module, "complete"):
         card = module.complete(card, records)
+    return Inputs(tree, card, records, _sizes(tree, [record.input for record in records]))
+
+
+def _sizes(tree: Tree, names: Sequence[str]) -> dict[str, int]:
+    """Return the bytes of every file in the folders of ``names``, and of the parts in ``names``."""
+    parts = {name: part_of(name) for name in names}
+    files = {part.file if part else name for name, part in parts.items()}
     sizes: dict[str, int] = {}
-    for top in sorted({record.input.split("/", 1)[0] for record in records}):
+    for top in sorted({name.split("/", 1)[0] for name in files}):
         sizes |= {top: tree.stamp(top)[0]} if tree.exists(top) else tree.sizes(top)
-    return Inputs(tree, card, records, sizes)
+    found = {n: p.length for n, p in parts.items() if p and p.inside(sizes.get(p.file, -1))}
+    return sizes | found
 
 
 def _listed(tree: Tree) -> str:
@@ -94,7 +103,8 @@ def _listed(tree: Tree) -> str:
 
 def _looks_like(tree: Tree, source: str) -> str:
     """Return a hint at the sources whose layout a tree has, or nothing."""
-    others = [name for name in plugins.names(SOURCES) if name != source and _fits(name, tree)]
+    fitting = [name for name in plugins.names(SOURCES) if name != source and _fits(name, tree)]
+    others = [name for name in fitting if not _takes_anything(name)] or fitting
     return f"; it looks like {' or '.join(others)}: try --source {others[0]}" if others else ""
 
 
@@ -102,9 +112,16 @@ def _fits(name: str, tree: Tree) -> bool:
     """Return whether a source finds its layout in a tree; one with data of its own never does."""
     module = load_source(name)[0]
     try:
+        if _takes_anything(name):
+            return bool(module.looks_like(tree))
         return not hasattr(module, "provide") and module.locate(tree) is not None
     except ConfigError:
         return False
+
+
+def _takes_anything(name: str) -> bool:
+    """Return whether a source finds its layout everywhere, and so says itself when to name it."""
+    return hasattr(load_source(name)[0], "looks_like")
 
 
 def count_warnings(source: str, inputs: Inputs) -> list[str]:

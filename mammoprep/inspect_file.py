@@ -48,7 +48,8 @@ def inspect(
     data = Folder(path.parent).read(path.name)
     record = preparation.record_of(path)
     image = dicom.open_image(data, record, voi=window, gate_kind=False)
-    steps = pipeline.recipe(size=size, fit=settings.fit, bits=bits, crop="breast", orient="left")
+    resize = None if size is None else {"size": size, "fit": settings.fit}
+    steps = pipeline.recipe(resize=resize, bits=bits, crop="breast", orient="left", blank=True)
     finished = pipeline.run(steps, image)
     picture = None
     if save:

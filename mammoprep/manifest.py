@@ -18,11 +18,12 @@ from mammoprep.core.errors import DamageError
 from mammoprep.core.schema import FORMAT_VERSION
 from mammoprep.plan import Plan
 from mammoprep.state import Output, read_sealed
+from mammoprep.writers.measures import NAMES as MEASURES
 
 # Every package whose version can change a byte of the output.
 SHAPING = (
     "imagecodecs", "jinja2", "numpy", "opencv-python-headless", "pillow", "pyarrow", "pydicom",
-    "pylibjpeg-rle",
+    "pylibjpeg-rle", "scikit-learn", "scipy",
 )  # fmt: skip
 LABEL_TYPES = {
     "bool": pyarrow.bool_(),
@@ -43,11 +44,13 @@ COLUMNS: dict[str, pyarrow.DataType] = {
         ("id", _WHOLE), ("kind", _TEXT), ("pathology", _TEXT), ("box", _NUMBERS),
         ("polygon", pyarrow.list_(_NUMBERS)),
     ])),
+    "parent": _TEXT, "lesion": _WHOLE, "augmented": pyarrow.bool_(),
     "acquisition.photometric": _TEXT, "acquisition.bits_stored": _WHOLE,
     "acquisition.transfer_syntax": _TEXT, "acquisition.voi": _TEXT,
     "acquisition.voi_function": _TEXT, "acquisition.window": _NUMBERS,
     "acquisition.manufacturer": _TEXT, "acquisition.decode": _TEXT,
-    "quality.crop_confidence": _NUMBER, "warnings": pyarrow.list_(_TEXT), "shard": _TEXT,
+    "quality.crop_confidence": _NUMBER, **{f"quality.{name}": _NUMBER for name in MEASURES},
+    "warnings": pyarrow.list_(_TEXT), "shard": _TEXT,
 }  # fmt: skip
 NESTED = ("labels", "geometry", "acquisition", "quality")
 
@@ -95,7 +98,8 @@ def collect(plan: Plan, output: Output) -> Built:
         if sidecar is None:
             raise DamageError(f"{output.sidecar(shard.name)} is damaged. Run the build again.")
         rows += [flatten(row) for row in sidecar["rows"]]
-        failures += sidecar["failures"]
+        if not shard.augmented:  # each of its inputs is in another shard, which tells
+            failures += sidecar["failures"]
         if sidecar["tar"] is not None:
             name = f"{shard.name}.tar"
             count = len(sidecar["rows"])
@@ -143,7 +147,7 @@ def counts(plan: Plan, built: Built, label_names: Sequence[str]) -> dict[str, An
     """Return the ``counts`` of dataset.json: inputs = built + failed + excluded."""
     return {
         "inputs": plan.inputs,
-        "built": len(built.rows),
+        "built": plan.inputs - sum(plan.excluded.values()) - len(built.failures),
         "samples": len(built.rows),
         "failed": dict(sorted(Counter(f["code"] for f in built.failures).items())),
         "excluded": dict(plan.excluded),

@@ -1,13 +1,12 @@
 """Options from the command line and a TOML file -> one checked BuildConfig."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import joblib
 
 from mammoprep.config import (
-    NOT_BUILT,
     SETTING_NAMES,
     BuildConfig,
     Settings,
@@ -21,10 +20,10 @@ from mammoprep.inputs import load_source
 
 PLACES = (
     "source", "input", "out", "workers", "engine", "device", "max_failures", "retry_failed",
-    "fresh", "split_file", "table",
+    "fresh", "split_file", "table", "key_file", "id_map",
 )  # fmt: skip
-WHOLE = ("bits", "folds", "seed", "shard_size", "limit", "workers")
-PATHS = ("input", "out", "split_file", "table")
+WHOLE = ("bits", "folds", "seed", "shard_size", "limit", "workers", "roi_copies")
+PATHS = ("input", "out", "split_file", "table", "key_file", "id_map")
 
 
 def build_config(given: Mapping[str, Any]) -> BuildConfig:
@@ -41,12 +40,9 @@ def build_config(given: Mapping[str, Any]) -> BuildConfig:
     path = options.pop("config", None)
     if path is not None:
         options = {**_from_file(Path(path)), **options}
-    for name, (default, part) in NOT_BUILT.items():
-        if options.pop(name, default) != default:
-            raise not_built(name, given.get(name), part)
     source = str(_need(options, "source", "the dataset's name; mammoprep sources lists them"))
     card = load_source(source)[1]
-    size = parse_size(str(_need(options, "size", "width x height in pixels, such as 728x1456")))
+    size = _size(options)
     defaults = {
         "crop": card.crop,
         "orient": card.orient,
@@ -55,7 +51,7 @@ def build_config(given: Mapping[str, Any]) -> BuildConfig:
         "workers": joblib.cpu_count(),
     }
     values = {**defaults, **{name: _typed(name, value) for name, value in options.items()}}
-    settings = {n: v for n, v in values.items() if n in SETTING_NAMES and n != "split_file"}
+    settings = {n: v for n, v in values.items() if n in SETTING_NAMES and n not in PLACES}
     return BuildConfig(
         settings=Settings(**{**settings, "size": size}),
         **{name: value for name, value in values.items() if name in PLACES},
@@ -64,7 +60,7 @@ def build_config(given: Mapping[str, Any]) -> BuildConfig:
 
 def _from_file(path: Path) -> dict[str, Any]:
     table = read_options(path)
-    known = sorted({*SETTING_NAMES, *PLACES, *NOT_BUILT})
+    known = sorted({*SETTING_NAMES, *PLACES})
     for name in table:
         if name not in known:
             hint = plugins.suggest(name, known)
@@ -78,6 +74,20 @@ def _need(options: Mapping[str, Any], name: str, what: str) -> Any:
     if name not in options:
         raise ConfigError(f"--{name} is missing: {what}.")
     return options[name]
+
+
+def _size(options: dict[str, Any]) -> tuple[int, int]:
+    """Return the size of the finished images: of the patches, where there is ``--roi``."""
+    if "roi" not in options:
+        if extra := sorted(name for name in options if name.startswith("roi_")):
+            raise ConfigError(f"--{extra[0].replace('_', '-')} is for --roi WxH, which is missing.")
+        return parse_size(
+            str(_need(options, "size", "width x height in pixels, such as 728x1456")), "--size"
+        )
+    roi = parse_size(str(options["roi"]), "--roi")
+    if "size" in options and parse_size(str(options["size"]), "--size") != roi:
+        raise ConfigError("--roi WxH is the size of the patches: leave --size out.")
+    return roi
 
 
 def _columns(value: Any) -> dict[str, str]:
@@ -101,11 +111,14 @@ def _views(value: Any) -> tuple[str, ...]:
     return tuple(sorted({str(name).strip().upper() for name in names}))
 
 
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise ConfigError(f"--mm-per-pixel must be a number such as 0.1, got {value!r}.") from None
+def _number(option: str) -> Callable[[Any], float]:
+    def read(value: Any) -> float:
+        try:
+            return float(value)
+        except ValueError:
+            raise ConfigError(f"{option} must be a number such as 0.1, got {value!r}.") from None
+
+    return read
 
 
 def _names(value: Any) -> tuple[str, ...]:
@@ -123,7 +136,10 @@ PARSED = {
     "columns": _columns,
     "label_names": _names,
     "views": _views,
-    "mm_per_pixel": _number,
+    "mm_per_pixel": _number("--mm-per-pixel"),
+    "roi": lambda value: parse_size(str(value), "--roi"),
+    "roi_padding": _number("--roi-padding"),
+    "roi_shrink": _number("--roi-shrink"),
 }
 
 

@@ -49,33 +49,26 @@ def bind(name: str, **parameters: Any) -> Step:
 
 
 def recipe(
-    *,
-    size: tuple[int, int] | None,
-    fit: str,
-    bits: int,
-    crop: str,
-    orient: str,
-    mm_per_pixel: float | None = None,
+    *, resize: Mapping[str, Any] | None, bits: int, crop: str, orient: str, blank: bool
 ) -> tuple[Step, ...]:
-    """Return the steps from presentation values to the finished picture.
+    """Return the steps from presentation values to the finished picture; ``quantise`` is the last.
 
     Args:
-        size: (width, height), or None to keep the grid.
-        fit: ``pad`` or ``stretch``.
+        resize: Parameters of that step; its size may be None for all stored pixels. None to keep
+            the grid.
         bits: 8 or 16.
         crop: ``breast`` or ``none``.
         orient: ``left`` or ``none``.
-        mm_per_pixel: Size of a finished pixel, instead of filling the frame, or None.
+        blank: Whether to black out burned-in labels.
     """
     steps = [
         bind("find-breast", cropped=crop == "breast"),
         bind("orient", to=orient),
         bind("crop", region=crop),
     ]
-    if size is not None:
-        scale = {} if mm_per_pixel is None else {"mm_per_pixel": mm_per_pixel}
-        steps.append(bind("resize", size=size, fit=fit, centred=orient == "none", **scale))
-    if crop == "breast":
+    if resize is not None:
+        steps.append(bind("resize", **resize))
+    if blank:
         steps.append(bind("blank-labels"))
     return (*steps, bind("draw-lesions"), bind("quantise", bits=bits))
 

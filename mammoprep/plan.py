@@ -3,14 +3,14 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 
-from mammoprep import splits
+from mammoprep import quotas, splits
 from mammoprep.config import Settings
 from mammoprep.core.errors import ConfigError
-from mammoprep.core.schema import Record
+from mammoprep.core.schema import AUGMENTED, Record
 
 SMALLEST_SHARD, LARGEST_SHARD, SHARDS_WANTED = 16, 256, 200
 
@@ -22,10 +22,14 @@ class Planned:
     Attributes:
         record: What the table says.
         size: Bytes of its file, or None when the file is not there.
+        copies: What to make of it: 0 is the original, from 1 on augmented copies.
+        tiles: How many background tiles to cut from it.
     """
 
     record: Record
     size: int | None
+    copies: tuple[int, ...] = (0,)
+    tiles: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,17 @@ class Shard:
     split: str
     inputs: tuple[Planned, ...]
 
+    @property
+    def augmented(self) -> bool:
+        """Whether it holds copies, of inputs that other shards hold too."""
+        return self.split.endswith(AUGMENTED)
+
     @cached_property
     def sha256(self) -> str:
         """Hash of everything that was planned for this shard."""
         lines = [self.name, self.split]
-        lines += [json.dumps([p.record.to_json(), p.size], sort_keys=True) for p in self.inputs]
+        planned = ({**asdict(item), "record": item.record.public()} for item in self.inputs)
+        lines += [json.dumps(item, sort_keys=True) for item in planned]
         return sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -74,7 +84,8 @@ class Plan:
     @property
     def inputs(self) -> int:
         """Number of inputs, excluded ones too."""
-        return sum(len(shard.inputs) for shard in self.shards) + sum(self.excluded.values())
+        own = sum(len(shard.inputs) for shard in self.shards if not shard.augmented)
+        return own + sum(self.excluded.values())
 
 
 def make(
@@ -98,10 +109,36 @@ def make(
         ConfigError: no records, two records with one key, or impossible splits.
     """
     _check_keys(records)
-    groups = splits.gather(records)
+    groups = splits.gather(record for record in records if record.excluded is None)
     placed = splits.assign(groups, folds=settings.folds, seed=settings.seed, known=known)
     warnings = [*_fold_warnings(placed, settings.folds), *_view_warnings(records, settings)]
+    kept, excluded = _sorted_out(records, sizes, settings)
+    if settings.roi is not None:
+        kept, idle = _with_tiles(kept, placed, settings)
+        excluded["no_roi"] += idle
+    copies = _with_copies(kept, placed, settings)
 
+    totals = Counter(
+        placed[record.group]
+        for record in records
+        if record.excluded is None and _wanted(record, settings)
+    )
+    if settings.limit is not None:
+        totals = Counter(placed[item.record.group] for item in kept)
+    shard_size = settings.shard_size or default_shard_size(sum(totals.values()))
+    shards = [*_fill(kept, placed, totals, shard_size)]
+    named = {group: f"{split}{AUGMENTED}" for group, split in placed.items()}
+    totals = Counter(named[item.record.group] for item in copies)
+    shards += _fill(copies, named, totals, shard_size)
+    shards.sort(key=lambda shard: shard.name)
+    counted = {code: count for code, count in sorted(excluded.items()) if count}
+    return Plan(tuple(shards), counted, tuple(warnings))
+
+
+def _sorted_out(
+    records: Sequence[Record], sizes: Mapping[str, int], settings: Settings
+) -> tuple[list[Planned], Counter[str]]:
+    """Return what is to be built, and how many inputs which rule leaves out."""
     excluded: Counter[str] = Counter()
     kept: list[Planned] = []
     for record in records:
@@ -115,19 +152,30 @@ def make(
             kept.append(Planned(record, size))
         else:
             excluded[code] += 1
-    if settings.limit is not None:
-        kept = kept[: settings.limit]
+    return kept[: settings.limit], excluded
 
-    totals = Counter(
-        placed[record.group]
-        for record in records
-        if record.excluded is None and _wanted(record, settings)
-    )
-    if settings.limit is not None:
-        totals = Counter(placed[item.record.group] for item in kept)
-    shard_size = settings.shard_size or default_shard_size(sum(totals.values()))
-    shards = _fill(kept, placed, {s: max(1, round(n / shard_size)) for s, n in totals.items()})
-    return Plan(shards, dict(sorted(excluded.items())), tuple(warnings))
+
+def _with_tiles(
+    kept: Sequence[Planned], placed: Mapping[str, str], settings: Settings
+) -> tuple[list[Planned], int]:
+    """Return the inputs with the tiles asked of each, and how many would give no patch at all."""
+    tiles = quotas.tiles([item.record for item in kept], placed, settings)
+    asked = [replace(item, tiles=tiles.get(item.record.key, 0)) for item in kept]
+    useful = [item for item in asked if item.tiles or quotas.outlines(item.record)]
+    return useful, len(asked) - len(useful)
+
+
+def _with_copies(
+    kept: Sequence[Planned], placed: Mapping[str, str], settings: Settings
+) -> list[Planned]:
+    """Return the inputs of which there are to be augmented copies."""
+    copies = quotas.copies([item.record for item in kept], placed, settings)
+    numbers = {key: tuple(range(1, count + 1)) for key, count in copies.items() if count}
+    return [
+        replace(item, copies=numbers[item.record.key])
+        for item in kept
+        if item.record.key in numbers
+    ]
 
 
 def _wanted(record: Record, settings: Settings) -> bool:
@@ -135,7 +183,8 @@ def _wanted(record: Record, settings: Settings) -> bool:
 
 
 def _view_warnings(records: Sequence[Record], settings: Settings) -> list[str]:
-    unknown = sum(record.view is None for record in records) if settings.views else 0
+    silent = (record for record in records if record.view is None and record.excluded is None)
+    unknown = sum(1 for _ in silent) if settings.views else 0
     return [f"--views: the table names no view for {unknown:,} inputs; kept."] if unknown else []
 
 
@@ -145,17 +194,18 @@ def default_shard_size(inputs: int) -> int:
 
 
 def _fill(
-    kept: Sequence[Planned], placed: Mapping[str, str], shard_counts: Mapping[str, int]
-) -> tuple[Shard, ...]:
+    items: Sequence[Planned], placed: Mapping[str, str], totals: Mapping[str, int], shard_size: int
+) -> list[Shard]:
+    """Return shards of ``shard_size`` in the mean; ``totals`` says how many a split is to hold."""
     members: dict[tuple[str, str], list[Planned]] = defaultdict(list)
-    for item in kept:
+    for item in items:
         split = placed[item.record.group]
-        name = shard_name(split, item.record.key, shard_counts[split])
+        name = shard_name(split, item.record.key, max(1, round(totals[split] / shard_size)))
         members[split, name].append(replace(item, record=replace(item.record, split=split)))
-    return tuple(
-        Shard(name, split, tuple(sorted(items, key=lambda p: p.record.key)))
-        for (split, name), items in sorted(members.items())
-    )
+    return [
+        Shard(name, split, tuple(sorted(inside, key=lambda item: item.record.key)))
+        for (split, name), inside in sorted(members.items())
+    ]
 
 
 def shard_name(split: str, key: str, count: int) -> str:
@@ -168,10 +218,10 @@ def _check_keys(records: Sequence[Record]) -> None:
         raise ConfigError("The dataset's table names no image.")
     first: dict[str, str] = {}
     for record in records:
-        other = first.setdefault(record.key, record.input)
-        if other != record.input:
+        other = first.setdefault(record.key, record.name)
+        if other != record.name:
             raise ConfigError(
-                f"Two inputs get the key {record.key}: {other} and {record.input}. "
+                f"Two inputs get the key {record.key}: {other} and {record.name}. "
                 "Their names differ only in characters that a key cannot hold."
             )
     if len(first) != len(records):

@@ -1,30 +1,67 @@
 """One file -> one finished image: what the child, ``inspect`` and the public API all call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mammoprep import pipeline
+from mammoprep import pipeline, variation
 from mammoprep.config import Settings
 from mammoprep.core.errors import RecordError
 from mammoprep.core.schema import MaskFile, Record, make_key
 from mammoprep.core.tree import Folder
 from mammoprep.decode import dicom, masks, raster
 from mammoprep.image import MammoImage
+from mammoprep.patches import Cutter
 
 
 def steps(settings: Settings) -> tuple[pipeline.Step, ...]:
     """Return the steps that ``settings`` ask for."""
+    resize: dict[str, Any] = {"size": settings.size, "fit": settings.fit}
+    resize["centred"] = settings.orient == "none"
+    if settings.mm_per_pixel is not None:
+        resize["mm_per_pixel"] = settings.mm_per_pixel
     return pipeline.recipe(
-        size=settings.size,
-        fit=settings.fit,
+        resize={"size": None} if settings.roi else resize,
         bits=settings.bits,
-        crop=settings.crop,
+        crop="none" if settings.roi else settings.crop,
         orient=settings.orient,
-        mm_per_pixel=settings.mm_per_pixel,
+        blank=settings.crop == "breast",
     )
+
+
+def samples(
+    image: MammoImage,
+    bound: tuple[pipeline.Step, ...],
+    settings: Settings,
+    *,
+    copies: Sequence[int] = (0,),
+    tiles: int = 0,
+) -> Iterator[MammoImage]:
+    """Yield the finished pictures that are made of one image: itself, its copies, or its patches.
+
+    Args:
+        image: Opened and annotated.
+        bound: What ``steps`` returned.
+        settings: Patches or whole images, seed.
+        copies: Which to make: 0 is the original, from 1 on augmented ones.
+        tiles: How many background tiles to cut, with patches.
+
+    Raises:
+        RecordError: the image cannot be built.
+    """
+    *before, last = bound
+    ready = pipeline.run(tuple(before), image)
+    if settings.roi is not None:
+        shrink = pipeline.bind("resize", size=settings.roi, fit="stretch")
+        for patch in Cutter(ready, settings).patches(copies, tiles):
+            yield pipeline.run((shrink, last), patch)
+        return
+    for copy in copies:
+        varied = variation.copy_of(ready, copy, settings.seed) if copy else ready
+        yield pipeline.run((last,), varied)
 
 
 def open_image(
@@ -38,7 +75,7 @@ def open_image(
     """Return the presentation values of a DICOM file or of a picture.
 
     Args:
-        data: The whole file.
+        data: The whole file, or the bytes of the part of it that ``record.input`` names.
         record: What the dataset's table says about it.
         settings: Window, decoding and crosscheck of DICOM.
         colour: Keep the three channels of a picture.
@@ -47,7 +84,7 @@ def open_image(
     Raises:
         RecordError: the file cannot be built.
     """
-    if raster.is_picture(data):
+    if record.raw or raster.is_picture(data):
         return raster.open_image(data, record, colour=colour)
     return dicom.open_image(
         data,

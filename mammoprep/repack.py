@@ -11,7 +11,7 @@ from typing import Any
 from mammoprep import finish, manifest, plan, splits
 from mammoprep.core import cards
 from mammoprep.core.errors import ConfigError
-from mammoprep.core.schema import Record
+from mammoprep.core.schema import AUGMENTED, Record
 from mammoprep.manifest import Built
 from mammoprep.samples import Row, members, read_member, read_samples
 from mammoprep.select import predicate
@@ -36,7 +36,9 @@ def repack(
 
     Groups stay whole, official splits stay, and labels (with density, machine and site where known)
     are spread over the folds as in a build. Images, masks and geometry are copied byte for byte;
-    of the metadata only ``split`` changes.
+    of the metadata only ``split`` changes. Augmented copies weigh nothing, follow the sample that
+    they were made of into its new split's own shards, and are left out with it; in ``val`` and
+    ``test`` there are none.
 
     Args:
         root: A finished dataset.
@@ -55,14 +57,16 @@ def repack(
         ResourceError: the disk is full.
     """
     summary, rows = read_samples(root)
-    chosen = rows
+    chosen: list[Row] = list(rows)
     if where is not None and rows:
         test = predicate(where, rows[0].keys())
         chosen = [row for row in rows if test(row)]
-    if not chosen:
+    if all(row.get("augmented") for row in chosen):
         raise ConfigError(f"--where {where!r} selects none of the {len(rows):,} samples of {root}.")
     check_is_new(out)
-    placed = splits.assign(splits.gather(map(_record, chosen)), folds=folds, seed=seed)
+    genuine = [row for row in chosen if not row.get("augmented")]
+    placed = splits.assign(splits.gather(map(_record, genuine)), folds=folds, seed=seed)
+    chosen = _with_originals(chosen, placed)
     with output_errors(out), hold(out) as output:
         output.prepare_folders()
         built = Built([], [], [])
@@ -78,6 +82,18 @@ def repack(
             "shards": built.shards,
         }
         return _describe(made, built, output)
+
+
+def _with_originals(rows: Sequence[Row], placed: Mapping[str, str]) -> list[Row]:
+    """Leave out augmented copies that have lost their original, and those of val and test."""
+    found = splits.originals(rows)
+    nowhere = (None, *splits.UNAUGMENTED)
+    return [
+        row
+        for row in rows
+        if not row.get("augmented")
+        or (found[str(row["key"])] and placed.get(str(row["group"])) not in nowhere)
+    ]
 
 
 def _record(row: Row) -> Record:
@@ -99,7 +115,8 @@ def _shards(rows: Sequence[Row], placed: Mapping[str, str]) -> dict[str, list[Ro
     """Return shard name -> its samples by key, by the rule of a build's plan."""
     by_split: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        by_split[placed[str(row["group"])]].append(row)
+        split = placed[str(row["group"])]
+        by_split[f"{split}{AUGMENTED}" if row.get("augmented") else split].append(row)
     size = plan.default_shard_size(len(rows))
     found: dict[str, list[Row]] = defaultdict(list)
     for split, inside in sorted(by_split.items()):
@@ -159,6 +176,7 @@ def _counts(summary: Mapping[str, Any], rows: Sequence[Row], built: Built) -> di
 
 def _describe(summary: dict[str, Any], built: Built, output: Output) -> dict[str, Any]:
     """Write the table, the page and last dataset.json."""
+    summary |= finish.checked(summary, built)
     image = SUFFIXES[summary["settings"]["format"]]
     files = {
         "samples.parquet": manifest.samples_table(

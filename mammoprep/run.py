@@ -11,6 +11,8 @@ from hashlib import sha256
 from typing import Any
 
 from mammoprep.core.errors import RecordError, ResourceError
+from mammoprep.core.pseudonyms import pseudonym
+from mammoprep.core.schema import Record
 from mammoprep.core.tree import Tree
 from mammoprep.plan import Planned, Shard
 from mammoprep.state import Output, hash_file, output_errors, read_sealed, seal
@@ -34,6 +36,7 @@ class Run:
         lookahead: How many records a child is told of before they are asked for, 0 without a GPU.
         notice: Called with a line for the user, each once.
         device: What became of the frames that a GPU was to decode.
+        secret: The key that hides what inputs hold, in hexadecimal; empty where nothing is hidden.
     """
 
     output: Output
@@ -45,6 +48,7 @@ class Run:
     lookahead: int = 0
     notice: Callable[[str], None] = lambda _: None
     device: Counter[str] = field(default_factory=Counter)
+    secret: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         """Start with nothing said."""
@@ -117,12 +121,13 @@ def _pack(shard: Shard, run: Run, child: Child, tar: TarWriter) -> _Packed:
             raise ResourceError("Interrupted.")
         answer = _ask(planned, child, shard.inputs[place + 1 : place + 1 + run.lookahead])
         run.tell(answer.header.get("device", {}), answer.header.get("notices", []))
-        name = planned.record.input
-        packed.inputs.update({name: None, **answer.header["inputs"]})
+        name = planned.record.name
+        packed.inputs.update({name: None, **_digests(planned.record, answer, run.secret)})
         failure = answer.header.get("failure")
         if failure is None:
-            members = tar.add(planned.record.key, answer.members)
-            packed.rows.append(_row(shard, answer.header["metadata"], members))
+            for metadata, contents in answer.samples:
+                members = tar.add(str(metadata["key"]), contents)
+                packed.rows.append(_row(shard, metadata, members))
         else:
             packed.failures.append({"input": name, **failure})
         run.report(None if failure is None else failure["code"])
@@ -130,10 +135,34 @@ def _pack(shard: Shard, run: Run, child: Child, tar: TarWriter) -> _Packed:
 
 
 def _ask(planned: Planned, child: Child, ahead: Sequence[Planned]) -> Answer:
-    if planned.size is None:
-        return Answer({"inputs": {}, "failure": MISSING, "members": []}, ())
-    coming = [after.record.to_json() for after in ahead if after.size is not None]
-    return child.ask({"record": planned.record.to_json(), "size": planned.size, "ahead": coming})
+    failure = MISSING if planned.size is None else planned.record.failed
+    if failure is not None:
+        return Answer({"inputs": {}, "failure": dict(failure)})
+    coming = [after.record.to_json() for after in ahead if _is_readable(after)]
+    return child.ask(
+        {
+            "record": planned.record.to_json(),
+            "size": planned.size,
+            "copies": planned.copies,
+            "tiles": planned.tiles,
+            "ahead": coming,
+        }
+    )
+
+
+def _is_readable(planned: Planned) -> bool:
+    return planned.size is not None and planned.record.failed is None
+
+
+def _digests(record: Record, answer: Answer, secret: str) -> dict[str, str | None]:
+    """Return what each input is called -> hash of its content, as both are written."""
+    inputs: dict[str, str] = answer.header["inputs"]
+    return {record.called(name): _hidden(digest, secret) for name, digest in inputs.items()}
+
+
+def _hidden(digest: str, secret: str) -> str:
+    """Return a content's hash, keyed where the plain one would tell whose file it was."""
+    return pseudonym(secret, "content", digest) if secret else digest
 
 
 def _row(shard: Shard, metadata: Mapping[str, Any], members: list[Any]) -> dict[str, Any]:
@@ -155,7 +184,7 @@ def stamp_of(shard: Shard, tree: Tree) -> str:
                 stamp = None if planned.size is None else tree.stamp(name)
             except (OSError, KeyError):
                 stamp = None
-            lines.append(json.dumps([name, stamp]))
+            lines.append(json.dumps([planned.record.called(name), stamp]))
     return sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -194,16 +223,17 @@ def _inputs_unchanged(
     if stamp == known_stamp:
         return True
     for planned in shard.inputs:
-        if planned.size is None:
+        record = planned.record
+        if not _is_readable(planned):  # the survey has seen whether it changed
             continue
-        if any(_digest(run.tree, name) != known.get(name) for name in planned.record.files):
+        if any(_digest(run, name) != known.get(record.called(name)) for name in record.files):
             return False
     run.output.write(run.output.stamp(shard.name), stamp.encode())
     return True
 
 
-def _digest(tree: Tree, name: str) -> str | None:
+def _digest(run: Run, name: str) -> str | None:
     try:
-        return sha256(tree.read(name)).hexdigest()
+        return _hidden(sha256(run.tree.read(name)).hexdigest(), run.secret)
     except RecordError:
         return None

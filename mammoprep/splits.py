@@ -2,15 +2,17 @@
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from mammoprep.core.errors import ConfigError
-from mammoprep.core.schema import Record
+from mammoprep.core.schema import Record, base_split
 
 OFFICIAL = ("train", "val", "test")
+UNAUGMENTED = ("val", "test")  # a score must not rest on what chance made
 
 
 @dataclass(frozen=True)
@@ -120,12 +122,15 @@ def _fixed(group: Group, known: Mapping[str, str], names: list[str]) -> str | No
 def read_split_file(path: Path) -> dict[str, str]:
     """Return group -> split from a CSV with columns ``group`` and ``split``, or a samples.parquet.
 
+    Augmented copies do not count as a split of their own: ``fold0-aug`` is ``fold0``.
+
     Raises:
         ConfigError: unreadable, a column is missing, or a group has two splits.
     """
     pairs = _parquet_pairs(path) if path.suffix == ".parquet" else _csv_pairs(path)
     result: dict[str, str] = {}
-    for group, split in pairs:
+    for group, name in pairs:
+        split = base_split(name)
         if result.setdefault(group, split) != split:
             raise ConfigError(
                 f"{path}: group {group!r} has two splits, {result[group]} and {split}."
@@ -156,3 +161,27 @@ def _parquet_pairs(path: Path) -> list[tuple[str, str]]:
     except (OSError, pyarrow.ArrowException) as error:
         raise ConfigError(f"{path} cannot be read ({type(error).__name__}).") from None
     return [(str(row["group"]), str(row["split"])) for row in table.to_pylist()]
+
+
+def originals(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return key of each augmented sample -> the samples that it is a copy of.
+
+    That is its ``parent``; of a patch, whose parent is a whole image, the patch of the same lesion
+    that chance had no part in. An empty list means that they are not among ``rows``.
+
+    Args:
+        rows: Samples; without a column ``augmented`` none is.
+    """
+    genuine = [row for row in rows if not row.get("augmented")]
+    by_key = {str(row["key"]): row for row in genuine}
+    patches: dict[tuple[Any, Any], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in genuine:
+        if row.get("parent") is not None:
+            patches[row["parent"], row.get("lesion")].append(row)
+    found = {}
+    for row in rows:
+        if row.get("augmented"):
+            parent = row.get("parent")
+            siblings = patches.get((parent, row.get("lesion")), [])
+            found[str(row["key"])] = [by_key[parent]] if parent in by_key else siblings
+    return found

@@ -3,7 +3,8 @@
 A source that needs it has two functions: ``survey(data)`` returns plain JSON values about one file,
 and runs in a child process, so that a file that crashes a decoder costs only itself;
 ``settle(records, findings)`` returns the records as the plan is to see them. What was found is kept
-with the build, and a file that has not changed is not looked at again.
+with the build, and a file that has not changed is not looked at again. A source that hides
+identifiers has ``survey(data, secret)``, which hashes them before they leave the child.
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import Any
 
 from mammoprep import manifest
 from mammoprep.config import BuildConfig, Settings
-from mammoprep.core.tree import Tree
+from mammoprep.core.pseudonyms import pseudonym
 from mammoprep.inputs import Inputs, load_source
 from mammoprep.state import STATE, Output, read_json, read_sealed, seal
 from mammoprep.worker import Child
@@ -25,7 +26,7 @@ from mammoprep.worker import Child
 NAME = "survey"
 
 Finding = dict[str, Any]
-Stamp = list[int]
+Stamp = list[int] | str
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,25 @@ def settle(job: Job) -> tuple[Inputs, list[str]]:
     module, inputs = load_source(job.config.source)[0], job.inputs
     if not hasattr(module, "survey"):
         return inputs, []
-    names = [r.input for r in inputs.records if r.excluded is None and r.input in inputs.sizes]
-    with _kept(job, names) as findings:
-        _look(job, [name for name in names if name not in findings], findings)
-    records, lines = module.settle(inputs.records, {name: findings[name] for name in names})
+    files = {
+        record.name: record.input
+        for record in inputs.records
+        if record.excluded is None and record.input in inputs.sizes
+    }
+    with _kept(job, files) as findings:
+        _look(job, {n: file for n, file in files.items() if n not in findings}, findings)
+    records, lines = module.settle(inputs.records, {name: findings[name] for name in files})
     return replace(inputs, records=records), lines
 
 
-def _look(job: Job, todo: Sequence[str], findings: dict[str, Finding]) -> None:
-    """Add what is found in each file; as many children as there are workers look side by side."""
+def _look(job: Job, todo: Mapping[str, str], findings: dict[str, Finding]) -> None:
+    """Add what is found in each file; as many children as there are workers look side by side.
+
+    Args:
+        job: The build.
+        todo: What the input is called in everything that is written -> its path.
+        findings: Name -> what was found.
+    """
     if not todo:
         return
     hello = {
@@ -80,6 +91,7 @@ def _look(job: Job, todo: Sequence[str], findings: dict[str, Finding]) -> None:
         "locator": job.inputs.tree.locator(),
         "device": "cpu",
         "colour": job.inputs.card.colour,
+        "secret": job.inputs.card.secret,
     }
     stop, idle = threading.Event(), queue.SimpleQueue[Child]()
     workers = min(job.config.workers, len(todo))
@@ -89,13 +101,17 @@ def _look(job: Job, todo: Sequence[str], findings: dict[str, Finding]) -> None:
 
     def ask(name: str) -> None:
         child = idle.get()
-        request = {"survey": job.config.source, "input": name, "ahead": None}
+        request = {"survey": job.config.source, "input": todo[name], "ahead": None}
         try:
-            header = child.ask({**request, "size": job.inputs.sizes[name]}).header
+            header = child.ask({**request, "size": job.inputs.sizes[todo[name]]}).header
         finally:
             idle.put(child)
         failure = header.get("failure")
-        findings[name] = {"failure": failure["code"]} if failure else header["finding"]
+        findings[name] = (
+            {"failure": failure["code"], "detail": failure["detail"]}
+            if failure
+            else header["finding"]
+        )
 
     job.progress(0, len(todo))
     with _ending(children, stop) as pool:
@@ -121,14 +137,14 @@ def _ending(children: Sequence[Child], stop: threading.Event) -> Iterator[Thread
 
 
 @contextmanager
-def _kept(job: Job, names: Sequence[str]) -> Iterator[dict[str, Finding]]:
+def _kept(job: Job, files: Mapping[str, str]) -> Iterator[dict[str, Finding]]:
     """Lend the findings of files that have not changed, and keep all there are in the end.
 
     Sizes and times differ from one copy of a dataset to the next, the findings do not: they are
     kept apart, and the times end in ``build.json`` with those of the shards.
     """
     path = job.output.root / STATE / f"{NAME}.json"
-    stamps = {name: _stamp(job.inputs.tree, name) for name in names}
+    stamps = {name: _stamp(job.inputs, file) for name, file in files.items()}
     about = {"source": job.config.source, "versions": manifest.versions()}
     old = None if job.config.fresh else read_sealed(path)
     findings: dict[str, Finding] = {}
@@ -146,11 +162,14 @@ def _kept(job: Job, names: Sequence[str]) -> Iterator[dict[str, Finding]]:
         job.output.write(job.output.stamp(NAME), json.dumps(known).encode())
 
 
-def _stamp(tree: Tree, name: str) -> Stamp | None:
+def _stamp(inputs: Inputs, file: str) -> Stamp | None:
+    """Return what changes when a file does; when it was written may be when a patient came."""
     try:
-        return list(tree.stamp(name))
+        stamp = list(inputs.tree.stamp(file))
     except (OSError, KeyError):  # gone since the folder was listed
         return None
+    secret = inputs.card.secret
+    return pseudonym(secret, "stamp", *map(str, stamp)) if secret else stamp
 
 
 def _stamps_before(output: Output) -> Mapping[str, Stamp]:

@@ -11,6 +11,7 @@ import pyarrow
 import pyarrow.parquet
 
 from mammoprep.core.errors import ConfigError, DamageError
+from mammoprep.core.schema import base_split
 from mammoprep.manifest import flatten
 from mammoprep.state import STATE, hash_file, read_sealed
 from mammoprep.writers.tar import BLOCK, header
@@ -157,7 +158,7 @@ def _check_strays(root: Path, names: set[str]) -> Iterator[Damage]:
 def _check_leaks(rows: Sequence[Mapping[str, Any]]) -> Iterator[Damage]:
     splits: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        splits[str(row["group"])].add(str(row["split"]))
+        splits[str(row["group"])].add(base_split(str(row["split"])))
     for group, found in sorted(splits.items()):
         if len(found) > 1:
             where = ", ".join(sorted(found))

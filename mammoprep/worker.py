@@ -52,12 +52,12 @@ class Answer:
     """What the child made of one record.
 
     Attributes:
-        header: ``metadata`` or ``failure``, ``inputs`` (file -> SHA-256), ``members``.
-        members: (suffix, bytes).
+        header: ``samples`` or ``failure``, ``inputs`` (file -> SHA-256).
+        samples: For each its metadata, and its members as (suffix, bytes).
     """
 
     header: dict[str, Any]
-    members: tuple[tuple[str, bytes], ...]
+    samples: tuple[tuple[dict[str, Any], tuple[tuple[str, bytes], ...]], ...] = ()
 
 
 class Child:
@@ -114,7 +114,7 @@ class Child:
                 failure = {"code": death.code, "detail": f"{death.detail}, {attempt} attempts"}
         if not self._ready:  # the last one died before it had even seen the record
             raise RuntimeError(f"the child process does not start: {self._command}")
-        return Answer({"inputs": {}, "failure": failure, "members": []}, ())
+        return Answer({"inputs": {}, "failure": failure})
 
     def _blame_device(self, answer: Answer) -> Answer:
         """Count a record that only the CPU could build; do without the device after too many."""
@@ -137,15 +137,15 @@ class Child:
             _send(process, request)
             (length,) = HEADER.unpack(self._receive(process, HEADER.size))
             header = json.loads(self._receive(process, min(length, ANSWER_LIMIT)))
-            members = tuple(
-                (str(suffix), self._receive(process, int(size)))
-                for suffix, size in header["members"]
+            samples = tuple(
+                (sample["metadata"], self._members(process, sample["members"]))
+                for sample in header["samples"]
             )
         except BrokenPipeError:
             raise self._death(process) from None
         finally:
             alarm.cancel()
-        return Answer(header, members)
+        return Answer(header, samples)
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
@@ -165,6 +165,11 @@ class Child:
             raise self._death(process) from None
         self._ready = True
         return process
+
+    def _members(
+        self, process: subprocess.Popen[bytes], listed: list[tuple[str, int]]
+    ) -> tuple[tuple[str, bytes], ...]:
+        return tuple((str(suffix), self._receive(process, int(size))) for suffix, size in listed)
 
     def _receive(self, process: subprocess.Popen[bytes], size: int) -> bytes:
         data = process.stdout.read(size) if process.stdout else b""

@@ -24,6 +24,7 @@ COMMANDS = (
     "bench",
     "export",
     "diff",
+    "split",
 )
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

@@ -21,24 +21,33 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": DATA,
     "config": CORE,
     "splits": CORE,
-    "plan": {"core", "config", "splits"},
+    "quotas": {"core", "config"},
+    "variation": DATA,
+    "patches": DATA | {"config", "quotas", "variation"},
+    "plan": {"core", "config", "quotas", "splits"},
     "state": CORE,
     "inputs": CORE,
     "options": {"core", "config", "inputs"},
-    "preparation": DATA | {"config", "pipeline", "decode"},
+    "preparation": DATA | {"config", "decode", "patches", "pipeline", "variation"},
     "child": {"core", "config", "preparation", "pipeline", "decode", "writers"},
     "worker": {"core", "config", "child"},
     "run": {*STORE, "plan", "worker", "writers"},
     "engine": {"core", "plan", "run", "worker"},
-    "manifest": {*STORE, "decode", "plan"},
-    "finish": {*STORE, "inputs", "manifest", "plan", "report", "writers"},
+    "manifest": {*STORE, "decode", "plan", "writers"},
+    "shortcuts": CORE,
+    "finish": {*STORE, "inputs", "manifest", "plan", "report", "shortcuts", "writers"},
     "verify": {*STORE, "manifest", "writers"},
     "samples": {"core", "verify"},
     "export": {"core", "samples", "state"},
     "select": CORE,
+    "fingerprints": set(),
+    "registration": {"fingerprints"},
+    "findings": set(),
+    "leaks": {"core", "findings", "fingerprints", "registration", "samples", "splits"},
     "repack": {*STORE, "finish", "manifest", "plan", "samples", "select", "splits", "writers"},
     "differences": {"config", "samples", "state"},
     "rewrite": {*STORE, "finish", "report", "samples", "verify", "writers"},
+    "private": {"core", "config", "state"},
     "survey": {*STORE, "inputs", "manifest", "worker"},
     "builder": {
         *STORE,
@@ -46,7 +55,10 @@ ALLOWED: dict[str, set[str]] = {
         "finish",
         "inputs",
         "manifest",
+        "patches",
         "plan",
+        "private",
+        "quotas",
         "run",
         "splits",
         "survey",
@@ -67,7 +79,9 @@ ALLOWED: dict[str, set[str]] = {
         "differences",
         "doctor",
         "export",
+        "findings",
         "inspect_file",
+        "leaks",
         "options",
         "repack",
         "rewrite",
@@ -77,7 +91,7 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
     "__init__": {"builder", "preparation", "synthesis"},
 }
-HEAVY = {"torch", "torchvision", "timm", "sklearn", "webdataset", "dicomsdl"}
+HEAVY = {"torch", "torchvision", "timm", "webdataset", "dicomsdl"}
 
 
 def imports(path: Path) -> set[str]:
@@ -126,6 +140,13 @@ def test_plug_ins_never_import_each_other(package: str) -> None:
 def test_mammoprep_needs_no_torch() -> None:
     for path in files("mammoprep"):
         assert not {module.split(".")[0] for module in imports(path)} & HEAVY, path
+
+
+def test_scikit_learn_is_imported_where_it_is_called_and_only_for_shortcuts() -> None:
+    for path in files("mammoprep"):
+        lines = [line for line in path.read_text().splitlines() if "sklearn" in line]
+        assert not lines or path.name == "shortcuts.py"
+        assert all(line.startswith(" ") for line in lines)
 
 
 def test_mammotrain_sees_only_the_core_of_mammoprep() -> None:

@@ -35,6 +35,8 @@ class Card:
         columns: Only for the user's own table: meaning -> name of the column, as ``--columns`` may
             change it; a name of ``""`` leaves a column out.
         table: Only for the user's own table: its path, when it is not in the dataset's folder.
+        keyed: Whether identifiers and paths are replaced by keyed hashes, so that a key is needed.
+        secret: That key, in hexadecimal.
     """
 
     title: str
@@ -55,6 +57,8 @@ class Card:
     colour: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
     table: str = ""
+    keyed: bool = False
+    secret: str = field(default="", repr=False)
 
     def public(self) -> dict[str, Any]:
         """Return what goes into ``dataset.json`` and the report."""
@@ -89,7 +93,7 @@ def load(name: str) -> Card:
         raise ConfigError(f"Source {name!r} has no card; expected {path}.") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
-    known = {item.name for item in fields(Card)} - {"table"}
+    known = {item.name for item in fields(Card)} - {"table", "secret"}
     if unknown := sorted(set(table) - known):
         raise ConfigError(f"{path}: unknown key {unknown[0]!r}. Known: {', '.join(sorted(known))}.")
     try:

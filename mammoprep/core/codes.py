@@ -12,6 +12,7 @@ EXCLUDED = frozenset(
         "for_processing",
         "multiframe",
         "no_file",
+        "no_roi",
         "not_a_mammogram",
         "not_an_image",
         "not_dicom",
@@ -36,6 +37,10 @@ CODES: dict[str, tuple[str, str]] = {
         "The dataset's table lists the image, the file is absent, and `--missing skip` was given.",
         "Nothing, if only a part of the dataset was downloaded.",
     ),
+    "no_roi": (
+        "With `--roi`: nothing is outlined in the image, and no background tile was asked of it.",
+        "Nothing; `--roi-ratio` decides how many tiles there are.",
+    ),
     "unreadable": (
         "The file exists, but the system could not read it to its end.",
         "Check permissions and the disk, then build again with `--retry-failed`.",
@@ -49,7 +54,7 @@ CODES: dict[str, tuple[str, str]] = {
         "Let the copy or download finish, then build again.",
     ),
     "not_selected": (
-        "`mammoprep split --where` left the sample out.",
+        "`mammoprep split` left the sample out: by `--where`, or as a copy of a val or test sample.",
         "Nothing; the expression is in `settings.where` of dataset.json.",
     ),
     "not_dicom": (
@@ -272,6 +277,11 @@ CODES: dict[str, tuple[str, str]] = {
     "sop_class_missing": (
         "The header does not say what kind of object the file is; a mammogram was assumed.",
         "Nothing, if the dataset had its headers stripped; else look at some.",
+    ),
+    "kind_assumed": (
+        "Neither Modality nor body part nor view says what the file of a bare folder shows; a"
+        " mammogram was assumed.",
+        "Nothing, if headers were stripped; else look at some, and leave other pictures out.",
     ),
     "intent_conflict": (
         "The header says both For Presentation and For Processing; the SOP class was believed.",

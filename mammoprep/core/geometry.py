@@ -6,7 +6,7 @@ x1, y1).
 """
 
 from dataclasses import dataclass, replace
-from math import ceil, floor
+from math import ceil, floor, sqrt
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,8 @@ class Geometry:
 
     def shown(self) -> tuple[int, int, int, int]:
         """Return the box of whole stored pixels that this grid touches, inside of the image."""
-        corners = self.to_stored([(0.0, 0.0), (float(self.size[1]), float(self.size[0]))])
+        right, bottom = float(self.size[1]), float(self.size[0])
+        corners = self.to_stored([(0.0, 0.0), (right, 0.0), (0.0, bottom), (right, bottom)])
         low, high = corners.min(0) + _SNAP, corners.max(0) - _SNAP
         rows, columns = self.stored_size
         return (
@@ -100,8 +101,18 @@ class Geometry:
 
     @property
     def flipped(self) -> bool:
-        """Whether left and right are exchanged relative to the stored image."""
-        return self.matrix[0][0] < 0
+        """Whether this grid shows a mirror image of the stored one."""
+        return self._determinant < 0
+
+    @property
+    def _determinant(self) -> float:
+        (a, b, _), (c, d, _) = self.matrix
+        return a * d - b * c
+
+    @property
+    def turned(self) -> bool:
+        """Whether rows of this grid are no rows of the stored image."""
+        return self.matrix[0][1] != 0 or self.matrix[1][0] != 0
 
     @property
     def spacing_mm(self) -> tuple[float, float] | None:
@@ -109,7 +120,18 @@ class Geometry:
         if self.stored_spacing_mm is None:
             return None
         row, column = self.stored_spacing_mm
-        return row / abs(self.matrix[1][1]), column / abs(self.matrix[0][0])
+        down, across = self._scales()
+        return row / down, column / across
+
+    def _scales(self) -> tuple[float, float]:
+        """Return how many pixels of this grid a stored pixel is high and wide.
+
+        A turned grid has one number for both: mammograms have square pixels.
+        """
+        if self.turned:
+            scale = sqrt(abs(self._determinant))
+            return scale, scale
+        return abs(self.matrix[1][1]), abs(self.matrix[0][0])
 
     def flipped_lr(self) -> "Geometry":
         """Return the geometry after exchanging left and right; its own inverse."""
@@ -140,6 +162,19 @@ class Geometry:
         """Return the geometry after laying this grid into a larger one at (left, top)."""
         shift: Matrix = ((1.0, 0.0, float(left)), (0.0, 1.0, float(top)))
         return replace(self, size=size, matrix=_compose(shift, self.matrix))
+
+    def warped(self, matrix: Matrix, size: tuple[int, int]) -> "Geometry":
+        """Return the geometry after a warp of this grid into one of ``size`` (rows, columns).
+
+        Args:
+            matrix: 2 x 3, maps this grid's (x, y) to the new one's.
+            size: (rows, columns) of the new grid.
+        """
+        moved = replace(self, size=size, matrix=_compose(matrix, self.matrix))
+        low, high = moved.shown()[:2], moved.shown()[2:]
+        x0, y0, x1, y1 = self.crop
+        box = (max(low[0], x0), max(low[1], y0), min(high[0], x1), min(high[1], y1))
+        return replace(moved, crop=box)
 
     def from_stored(self, points: ArrayLike) -> NDArray[np.float64]:
         """Map stored points, shape (n, 2) of (x, y), to this grid."""
@@ -175,13 +210,11 @@ class Geometry:
         """Return the geometry that ``to_json`` wrote, to map between output and stored pixels."""
         first, second = (tuple(float(v) for v in row) for row in value["matrix"])
         matrix: Matrix = (first, second)  # type: ignore[assignment]
-        spacing = value["spacing_mm"]
-        stored_spacing = None
-        if spacing is not None:
-            stored_spacing = (spacing[0] * abs(matrix[1][1]), spacing[1] * abs(matrix[0][0]))
         x0, y0, x1, y1 = (int(v) for v in value["crop"])
         rows, columns = (int(v) for v in value["size"])
         stored_rows, stored_columns = (int(v) for v in value["stored_size"])
-        return cls(
-            (stored_rows, stored_columns), (rows, columns), matrix, (x0, y0, x1, y1), stored_spacing
-        )
+        grid = cls((stored_rows, stored_columns), (rows, columns), matrix, (x0, y0, x1, y1))
+        if (spacing := value["spacing_mm"]) is None:
+            return grid
+        down, across = grid._scales()
+        return replace(grid, stored_spacing_mm=(spacing[0] * down, spacing[1] * across))

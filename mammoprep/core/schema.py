@@ -19,10 +19,17 @@ VIEWS = ("CC", "MLO", "ML", "LM", "LMO", "AT", "FB", "SIO", "ISO", "XCCL", "XCCM
 COMMON_LABELS = ("cancer", "abnormal", "birads", "density")
 ANNOTATIONS = ("full", "partial", "none")
 
+AUGMENTED = "-aug"  # ends the split of augmented copies, which no score may rest on
+
 # A USTAR member name holds 100 bytes and the longest suffix is ".intersection.png"; what is left
 # after that also has room for the "_r12_3" that a patch appends.
 KEY_LIMIT = 72
 _ILLEGAL = re.compile(r"[^a-z0-9_-]")
+
+
+def base_split(split: str) -> str:
+    """Return the split that a split's augmented copies belong to: ``fold0`` for ``fold0-aug``."""
+    return split.removesuffix(AUGMENTED)
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,8 @@ class Record:
         source: Name of the source.
         group: What must never be on two sides of a split: the patient, where the dataset has
             patients.
-        input: Path relative to the dataset's own folder, with forward slashes.
+        input: Path relative to the dataset's own folder, with forward slashes;
+            ``FILE!OFFSET+LENGTH`` is a part of a file that holds many images.
         patient_id: The dataset's own patient identifier, or None.
         study_id: The dataset's own study identifier, or None.
         image_id: The dataset's own image identifier, or None.
@@ -97,6 +105,14 @@ class Record:
         lesions: The annotated findings, as far as the tables have their outlines.
         masks: Files that hold the outlines of more findings.
         excluded: Code of the rule that leaves the record out on purpose, or None.
+        raw: (rows, columns) of headerless 8-bit pixels, or None for a file that tells its own size.
+        parent: Key of the sample that this one is a patch or a copy of; no source sets it.
+        lesion: Which of the parent's lesions a patch was cut around; no source sets it.
+        augmented: Whether chance had a part in the sample's picture; no source sets it.
+        alias: Name of the input in everything that is written, where its path may name a person;
+            None for the path itself.
+        failed: ``code`` and ``detail`` of a look before planning that failed, after which the file
+            is not opened again; or None.
     """
 
     key: str
@@ -117,6 +133,21 @@ class Record:
     lesions: tuple[Lesion, ...] = ()
     masks: tuple[MaskFile, ...] = ()
     excluded: str | None = None
+    parent: str | None = None
+    lesion: int | None = None
+    augmented: bool = False
+    raw: tuple[int, int] | None = None
+    alias: str | None = None
+    failed: Mapping[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        """What the input is called in everything that is written."""
+        return self.input if self.alias is None else self.alias
+
+    def called(self, file: str) -> str:
+        """Return what one of ``files`` is called in everything that is written."""
+        return self.name if file == self.input else file
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -127,12 +158,17 @@ class Record:
         """Return the record as plain JSON values, to send through a pipe or to hash."""
         return asdict(self)
 
+    def public(self) -> dict[str, Any]:
+        """Return ``to_json`` without what may name a person, to hash."""
+        return {**asdict(self), "input": self.name}
+
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Record":
         """Return the record that ``to_json`` wrote."""
         lesions = tuple(Lesion.from_json(item) for item in value["lesions"])
         masks = tuple(MaskFile.from_json(item) for item in value["masks"])
-        return cls(**{**value, "lesions": lesions, "masks": masks})
+        raw = None if value["raw"] is None else (int(value["raw"][0]), int(value["raw"][1]))
+        return cls(**{**value, "lesions": lesions, "masks": masks, "raw": raw})
 
 
 def make_key(source: str, *parts: str) -> str:

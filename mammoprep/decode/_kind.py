@@ -6,6 +6,8 @@ from mammoprep.decode._facts import Facts, Kind
 
 Finding = tuple[str, str]
 
+BARE = "dicom"  # the source without a table that could say what its files are
+
 
 def exclusions(facts: Facts, record: Record) -> list[Finding]:
     """Return (code, detail) of every rule that leaves the picture out on purpose."""
@@ -26,9 +28,11 @@ def exclusions(facts: Facts, record: Record) -> list[Finding]:
     return [finding for finding in found if finding is not None]
 
 
-def oddities(facts: Facts) -> list[str]:
+def oddities(facts: Facts, record: Record) -> list[str]:
     """Return warning codes for kinds that are accepted although their rules differ."""
     kind, found = facts.kind, []
+    if record.source == BARE and not _states_breast(kind):
+        found.append("kind_assumed")
     sop_class = kind.sop_class or ""
     if sop_class == terms.COMPUTED_RADIOGRAPHY:
         found.append("computed_radiography")
@@ -49,8 +53,16 @@ def is_no_image(sop_class: str | None) -> bool:
     return (sop_class or "").startswith(terms.NOT_IMAGES)
 
 
-def says_breast(kind: Kind, record: Record) -> bool:
-    """Return whether the header, or a dataset's table where the header is silent, says breast."""
+def says_breast(kind: Kind) -> bool:
+    """Return whether the header says breast, or nothing at all.
+
+    Modality is needed in every object (PS3.3 C.7.3.1), so a header without it was stripped, and
+    only the dataset's owner knows what the file is. One that says something else is believed.
+    """
+    return _states_breast(kind) or (kind.modality is None and kind.breast is None)
+
+
+def _states_breast(kind: Kind) -> bool:
     mammography = (
         terms.FOR_PRESENTATION,
         terms.FOR_PROCESSING,
@@ -58,10 +70,7 @@ def says_breast(kind: Kind, record: Record) -> bool:
         terms.PROJECTION_FOR_PRESENTATION,
         terms.PROJECTION_FOR_PROCESSING,
     )
-    if kind.sop_class in mammography or kind.modality == "MG" or kind.breast:
-        return True
-    # A dataset's own table says what its files are; a bare folder of files says nothing.
-    return record.source != "dicom" and kind.modality is None and kind.breast is None
+    return kind.sop_class in mammography or kind.modality == "MG" or kind.breast is True
 
 
 def _sop_class(kind: Kind, record: Record) -> Finding | None:
@@ -73,16 +82,20 @@ def _sop_class(kind: Kind, record: Record) -> Finding | None:
         return "multiframe", f"SOP class {name}"
     if sop_class == terms.PROJECTION_FOR_PRESENTATION:
         return "view_excluded", f"SOP class {name}"
-    if sop_class in (terms.FOR_PRESENTATION, terms.COMPUTED_RADIOGRAPHY):
+    if sop_class == terms.FOR_PRESENTATION:
         return None
     if not _accepted(kind, record, sop_class):
         return "not_a_mammogram", f"SOP class {name}, and nothing says breast"
+    if not sop_class and kind.presentation is False:
+        return "for_processing", "no SOP class, Presentation Intent Type is not FOR PRESENTATION"
     return ("for_processing", f"SOP class {name}") if sop_class == terms.DX_FOR_PROCESSING else None
 
 
 def _accepted(kind: Kind, record: Record, sop_class: str) -> bool:
     if sop_class.startswith(terms.SECONDARY_CAPTURE):
-        return record.source != "dicom" and kind.modality in (None, "MG")
+        return record.source != BARE and kind.modality in (None, "MG")
+    if sop_class == terms.COMPUTED_RADIOGRAPHY:
+        return record.source != BARE or says_breast(kind)
     if sop_class and not sop_class.startswith(terms.DX_FOR_PRESENTATION):
         return False
-    return says_breast(kind, record)
+    return says_breast(kind)

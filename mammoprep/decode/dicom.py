@@ -172,7 +172,7 @@ def _open(data: bytes, record: Record, *, gate_kind: bool) -> _Parsed:
         raise RecordError("no_pixels", "Pixel Data (7FE0,0010) is absent or empty")
     gate.check_pixels(facts.pixels)
     codes = (code for code, _ in excluded)
-    odd = (*codes, *_kind.oddities(facts), *facts.warnings, *_conflicts(facts, record))
+    odd = (*codes, *_kind.oddities(facts, record), *facts.warnings, *_conflicts(facts, record))
     return _Parsed(facts, encoded.data, bool(excluded), odd)
 
 
@@ -181,7 +181,7 @@ def _weigh(doubt: tuple[str, str] | None, parsed: _Parsed, record: Record) -> tu
     if doubt is None:
         return ()
     # Nothing is known about the border of a picture that nobody says is a mammogram.
-    known = doubt[0] != "polarity_suspect" or _kind.says_breast(parsed.facts.kind, record)
+    known = doubt[0] != "polarity_suspect" or _kind.says_breast(parsed.facts.kind)
     if known and not parsed.excluded:
         raise RecordError(*doubt)
     return (doubt[0],)

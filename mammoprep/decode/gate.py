@@ -24,7 +24,7 @@ STORED_BITS = (6, 16)
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 _CHUNK = 1 << 20
-_LONG_VRS = frozenset((b"OB", b"OW", b"OF", b"OD", b"OL", b"SQ", b"UC", b"UN", b"UR", b"UT"))
+LONG_VRS = frozenset((b"OB", b"OW", b"OF", b"OD", b"OL", b"SQ", b"UC", b"UN", b"UR", b"UT"))
 _MOST_META_ELEMENTS = 100
 
 
@@ -82,7 +82,7 @@ def _meta_elements(data: bytes) -> tuple[dict[int, str], int]:
         if group != 2:
             break
         start = at + 8
-        if vr in _LONG_VRS:
+        if vr in LONG_VRS:
             (length,) = struct.unpack_from("<I", data, start)
             start += 4
         at = start + length

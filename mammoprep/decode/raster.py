@@ -35,7 +35,7 @@ def open_image(data: bytes, record: Record, *, colour: bool = False) -> MammoIma
     """Read a picture.
 
     Args:
-        data: The whole file.
+        data: The whole file, or pixels without any header where ``record.raw`` says so.
         record: What the dataset's table says about it.
         colour: Keep three channels (red, green, blue). Otherwise equal channels become one, and
             others their luma (ITU-R BT.601) with the warning ``colour_discarded``.
@@ -45,10 +45,11 @@ def open_image(data: bytes, record: Record, *, colour: bool = False) -> MammoIma
         0 is black. No pixel is padding, and there is no physical spacing.
 
     Raises:
-        RecordError: ``unreadable``, ``header_bounds``, ``decode_error`` or ``blank_image``.
+        RecordError: ``unreadable``, ``header_bounds``, ``decode_error``, ``blank_image`` or
+            ``pixel_length_mismatch``.
     """
     with stage("decode"):
-        values, top, odd = read_values(data)
+        values, top, odd = _bare_values(data, record.raw) if record.raw else read_values(data)
     with stage("gray"):
         if not colour and values.ndim == 3:
             values, more = _grey(values)
@@ -66,6 +67,19 @@ def open_image(data: bytes, record: Record, *, colour: bool = False) -> MammoIma
         acquisition=Acquisition(bits_stored=top.bit_length(), voi="none"),
     )
     return image.warn(*odd)
+
+
+def bare(data: bytes, rows: int, columns: int) -> NDArray[np.uint8]:
+    """Return headerless 8-bit pixels, (rows, columns).
+
+    Raises:
+        RecordError: ``header_bounds`` or ``pixel_length_mismatch``.
+    """
+    gate.check_size(rows, columns)
+    if len(data) != rows * columns:
+        needed = f"{rows} x {columns} pixels need {rows * columns}"
+        raise RecordError("pixel_length_mismatch", f"{len(data)} bytes, {needed}")
+    return np.frombuffer(data, np.uint8).reshape(rows, columns)
 
 
 def read_values(data: bytes) -> tuple[NDArray[Any], int, tuple[str, ...]]:
@@ -87,6 +101,10 @@ def read_values(data: bytes) -> tuple[NDArray[Any], int, tuple[str, ...]]:
     except ERRORS as error:
         code = "decode_error" if read_codestream(data) or data[:4] == b"\x89PNG" else "unreadable"
         raise RecordError(code, f"{type(error).__name__} while reading the picture") from None
+
+
+def _bare_values(data: bytes, size: tuple[int, int]) -> tuple[NDArray[Any], int, tuple[str, ...]]:
+    return bare(data, *size), 255, ()
 
 
 def _oddities(picture: Image.Image) -> tuple[str, ...]:

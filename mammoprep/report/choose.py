@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from heapq import nsmallest
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from mammoprep.report.values import (
 LOW_CONFIDENCE = 0.9
 EXTREME = 3.5  # the usual limit for a robust z-score
 FEWEST_PEERS = 8
+PER_WARNING = 4
 _WARNINGS = ("orientation_conflict", "crop_fallback")
 
 
@@ -46,10 +48,10 @@ def choose_contact(samples: Sequence[Row], limit: int) -> list[Row]:
     """Return at most ``limit`` samples spread evenly over splits, labels and machines.
 
     One sample after the other is taken from the combination of split, label and machine whose three
-    parts were shown least so far; inside a combination, and where combinations are equal, the
-    SHA-256 of the key decides. So the choice does not depend on the order of the rows, and rare
-    labels, small splits and rare machines are seen. The result is sorted by split, label, machine
-    and key.
+    parts, and whose split and label together, were shown least so far; inside a combination, and
+    where combinations are equal, the SHA-256 of the key decides. So the choice does not depend on
+    the order of the rows, and rare labels, small splits and rare machines are seen. The result is
+    sorted by split, label, machine and key.
     """
     pools: dict[tuple[str, str, str], list[tuple[str, int]]] = defaultdict(list)
     for index, row in enumerate(samples):
@@ -58,7 +60,33 @@ def choose_contact(samples: Sequence[Row], limit: int) -> list[Row]:
         pool.sort(reverse=True)
     strata = sorted(pools, key=lambda stratum: pools[stratum][-1][0])
     chosen = [samples[pools[strata[place]].pop()[1]] for place in _turns(strata, pools, limit)]
-    return sorted(chosen, key=lambda row: ([natural(part) for part in _stratum(row)], digest(row)))
+    return in_order(chosen)
+
+
+def choose_warned(samples: Sequence[Row], chosen: Sequence[Row], limit: int) -> list[Row]:
+    """Return at most ``limit`` more samples, so that each warning is seen ``PER_WARNING`` times.
+
+    Codes take turns, the rarest first, and of each the samples with the smallest SHA-256 of the
+    key; what ``chosen`` shows counts.
+    """
+    shown = {digest(row) for row in chosen}
+    queues: dict[str, list[tuple[str, Row]]] = defaultdict(list)
+    for row in samples:
+        for code in warnings_of(row):
+            queues[code].append((digest(row), row))
+    order = sorted(queues, key=lambda code: (len(queues[code]), code))
+    lacking = [
+        nsmallest(PER_WARNING, queues[code], key=lambda each: (each[0] not in shown, each[0]))
+        for code in order
+    ]
+    turns = (each for turn in zip_longest(*lacking) for each in turn if each is not None)
+    found = {name: row for name, row in turns if name not in shown}
+    return list(found.values())[:limit]
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """Return the samples sorted by split, label, machine and the SHA-256 of the key."""
+    return sorted(rows, key=lambda row: ([natural(part) for part in _stratum(row)], digest(row)))
 
 
 def _turns(
@@ -66,7 +94,8 @@ def _turns(
     pools: dict[tuple[str, str, str], list[tuple[str, int]]],
     limit: int,
 ) -> Iterator[int]:
-    axes = [_numbered(names) for names in zip(*strata, strict=True)]
+    parts = [(*stratum, "\n".join(stratum[:2])) for stratum in strata]
+    axes = [_numbered(names) for names in zip(*parts, strict=True)]
     shown = [np.zeros(axis.max() + 1) for axis in axes]
     left = np.array([len(pools[stratum]) for stratum in strata])
     for _ in range(min(limit, int(left.sum()))):

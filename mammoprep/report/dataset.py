@@ -1,8 +1,8 @@
 """The dataset report: one self-contained HTML document about what a build made and did not make.
 
-The document asks for nothing outside itself, holds no script, and is the same for the same input:
-no time, host, path or random order goes into it. Every text is escaped by the template engine,
-whatever its source.
+The document asks for nothing outside itself, holds no script (its filters are CSS), and is the same
+for the same input: no time, host, path or random order goes into it. Every text is escaped by the
+template engine, whatever its source.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +13,14 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from mammoprep.report import tables
-from mammoprep.report.choose import Suspect, choose_contact, choose_suspicious
+from mammoprep.report import sheet, tables
+from mammoprep.report.choose import (
+    Suspect,
+    choose_contact,
+    choose_suspicious,
+    choose_warned,
+    in_order,
+)
 from mammoprep.report.pictures import Thumbnail, thumbnail
 from mammoprep.report.values import (
     Row,
@@ -29,7 +35,8 @@ from mammoprep.report.values import (
 
 __all__ = ["choose_contact", "choose_suspicious", "render"]
 
-CONTACT_LIMIT = 48
+CONTACT_LIMIT = 72
+WARNED_LIMIT = 24
 SUSPICIOUS_LIMIT = 24
 
 Picture = Callable[[Row], NDArray[np.uint8]]
@@ -46,13 +53,16 @@ def render(
     Args:
         summary: Content of ``dataset.json``, and under ``card`` the dataset's card: ``title``,
             ``licence``, ``licence_url``, ``home_page``, ``truth``, ``citation``, ``notes``,
-            ``leaks``. What is absent is not shown.
+            ``leaks``, ``leaks_found``. What is absent is not shown.
         samples: Rows of ``samples.parquet``, flat, keys with dots. The order does not matter.
         failures: Lines of ``failures.jsonl``: ``input``, ``code``, ``detail``.
         thumbnail: Gives the finished picture of a row, uint8, (rows, columns) grey or
             (rows, columns, 3) red, green, blue, any size. Called only for the rows that are shown,
-            at most 72.
+            at most 120.
     """
+    contact = choose_contact(samples, CONTACT_LIMIT)
+    contact = in_order([*contact, *choose_warned(samples, contact, WARNED_LIMIT)])
+    filters = sheet.filters(contact)
     context = {
         "title": text(mapping(summary.get("card")).get("title") or summary.get("title"))
         or text(summary.get("source"))
@@ -65,7 +75,12 @@ def render(
         "warnings": tables.warning_codes(samples),
         "machines": tables.machines(samples),
         "machine_count": len({machine_of(row) for row in samples}),
-        "contact": [_tile(row, thumbnail) for row in choose_contact(samples, CONTACT_LIMIT)],
+        "shortcuts": tables.shortcuts(summary),
+        "filters": filters.lists,
+        "contact": [
+            {**_tile(row, thumbnail), "marks": marks}
+            for row, marks in zip(contact, filters.marks, strict=True)
+        ],
         "suspicious": [
             _suspect(suspect, thumbnail) for suspect in choose_suspicious(samples, SUSPICIOUS_LIMIT)
         ],
@@ -110,10 +125,13 @@ def _tile(row: Row, picture: Picture) -> dict[str, Any]:
     place = " ".join(filter(None, (text(row.get("laterality")), text(row.get("view")))))
     facts = [place, label_of(row), text(row.get("split"))]
     key = text(row.get("key"))
-    small: Thumbnail = thumbnail(picture(row))
+    large = picture(row)
+    small: Thumbnail = thumbnail(large)
     return {
         "key": key,
         "picture": small,
+        "outlines": sheet.outlines(row, large.shape[:2], (small.height, small.width)),
+        "marks": "",
         "alt": ", ".join(filter(None, [key, *facts])),
         "facts": [fact for fact in [*facts, machine_of(row)] if fact],
         "warnings": warnings_of(row),

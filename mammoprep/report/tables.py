@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from mammoprep.core.codes import EXCLUDED, explain
+from mammoprep.core.schema import base_split
 from mammoprep.report.pictures import Box, box_plot
 from mammoprep.report.values import (
     Row,
@@ -21,6 +22,7 @@ from mammoprep.report.values import (
     natural,
     number,
     paragraphs,
+    sequence,
     text,
     warnings_of,
 )
@@ -93,14 +95,14 @@ def _alarms(numbers: Row, declared: int | None, samples: Sequence[Row]) -> list[
         alarms.append(f"The manifest counts {declared:,} samples, the table has {len(samples):,}.")
     sides: dict[str, set[str]] = defaultdict(set)
     for row in samples:
-        sides[text(row.get("group"))].add(text(row.get("split")).removesuffix("-aug"))
+        sides[text(row.get("group"))].add(base_split(text(row.get("split"))))
     if leaking := sum(len(splits) > 1 for group, splits in sides.items() if group):
         alarms.append(f"Groups that appear in more than one split: {leaking:,}. The splits leak.")
     return alarms
 
 
 def card(summary: Row) -> dict[str, Any]:
-    """Return the dataset card: ``facts`` (name, text), ``link``, ``notes`` and ``leaks``.
+    """Return the dataset card: ``facts`` (name, text), ``link``, ``notes``, ``leaks``, ``found``.
 
     ``link`` is the home page when it is a plain https address, else empty; the address is shown as
     text in both cases.
@@ -120,6 +122,7 @@ def card(summary: Row) -> dict[str, Any]:
         "link": _https(text(given.get("home_page"))),
         "notes": paragraphs(given.get("notes")),
         "leaks": paragraphs(given.get("leaks")),
+        "found": paragraphs(given.get("leaks_found")),
     }
 
 
@@ -186,6 +189,12 @@ def _split_row(
         "groups": len({text(row.get("group")) for row in rows}),
         "labels": [_share(counted[name], len(rows)) for name in columns],
     }
+
+
+def shortcuts(summary: Row) -> list[tuple[bool, str]]:
+    """Return whether each kind of shortcut gives the label away, and what it reaches in words."""
+    found = [mapping(each) for each in sequence(summary.get("shortcuts"))]
+    return [(each.get("leak") is True, text(each.get("says"))) for each in found]
 
 
 def failure_codes(summary: Row, failures: Sequence[Mapping[str, str]]) -> list[CodeRow]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mammoprep.core import plugins
 from mammoprep.core.cards import Card
-from mammoprep.core.errors import RecordError
+from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.schema import Lesion, Record, make_key
 from mammoprep.core.tree import Tree
 
@@ -34,7 +34,7 @@ def read(tree: Tree, card: Card) -> list[Record]:
     """Return the phantom's records with the true outlines of their lesions.
 
     Raises:
-        ConfigError: as ``rsna`` does.
+        ConfigError: as ``rsna`` does, or an outline is damaged.
     """
     rsna = plugins.load("mammoprep.sources", "rsna", needs=("read",))
     return [_annotated(record, tree) for record in rsna.read(tree, card)]
@@ -43,9 +43,14 @@ def read(tree: Tree, card: Card) -> list[Record]:
 def _annotated(record: Record, tree: Tree) -> Record:
     patient, image = str(record.patient_id), str(record.image_id)
     named = replace(record, key=make_key("demo", patient, image), source="demo")
+    name = f"truth/{patient}/{image}.json"
     try:
-        truth = json.loads(tree.read(f"truth/{patient}/{image}.json"))
+        truth = json.loads(tree.read(name))
+        lesions = tuple(Lesion.from_json(item) for item in truth["lesions"])
     except RecordError:  # somebody's own rsna folder: build it, without annotation
         return named
-    lesions = tuple(Lesion.from_json(item) for item in truth["lesions"])
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(
+            f"{name} is damaged. Remove the folder; the next build writes a new one."
+        ) from None
     return replace(named, annotation="full", lesions=lesions)

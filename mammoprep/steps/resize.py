@@ -133,7 +133,7 @@ def _breast(
 def apply(
     image: MammoImage,
     *,
-    size: tuple[int, int],
+    size: tuple[int, int] | None,
     fit: str = "pad",
     centred: bool = False,
     mm_per_pixel: float | None = None,
@@ -146,7 +146,7 @@ def apply(
 
     Args:
         image: Pixels (rows, columns), or with channels last.
-        size: (width, height) in pixels.
+        size: (width, height) in pixels; None for all stored pixels of the image's box.
         fit: ``pad`` keeps the aspect ratio: all padding on the right, or half above and half
             below; ``stretch`` fills the frame.
         centred: Pad half left and half right instead, for images whose chest wall is not known to
@@ -160,10 +160,10 @@ def apply(
     """
     if fit not in FITS:
         raise ConfigError(f"fit is one of {', '.join(FITS)}, got {fit!r}.")
-    if len(size) != 2 or min(size) < 1:
+    if size is not None and (len(size) != 2 or min(size) < 1):
         raise ConfigError(f"size is (width, height), both at least 1, got {size!r}.")
     grid = image.geometry if image.detail is None else image.geometry.at_stored_pixels()
-    frame = (int(size[1]), int(size[0]))
+    frame = grid.size if size is None else (int(size[1]), int(size[0]))
     if mm_per_pixel is not None:
         content = physical_size(grid, frame, mm_per_pixel)
     else:

@@ -10,6 +10,7 @@ from mammoprep.core.geometry import Geometry
 from mammoprep.core.schema import Lesion
 from mammoprep.image import MammoImage
 from mammoprep.writers import encode
+from mammoprep.writers.measures import measure
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,11 @@ def describe(image: MammoImage, label_names: list[str]) -> dict[str, Any]:
         "intensity": image.notes.get("intensity"),
         "geometry": image.geometry.to_json(),
         "rois": [_roi(lesion, image.geometry) for lesion in record.lesions],
+        "parent": record.parent,
+        "lesion": record.lesion,
+        "augmented": record.augmented,
         "acquisition": image.acquisition.to_json(),
-        "quality": {"crop_confidence": image.notes.get("crop_confidence")},
+        "quality": {"crop_confidence": image.notes.get("crop_confidence"), **measure(image)},
         "warnings": list(image.warnings),
     }
 

@@ -1,6 +1,8 @@
 """What every source promises; a new source is covered by existing."""
 
 import re
+import shutil
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -9,14 +11,20 @@ from helpers import tree_of
 from mammoprep.builder import build
 from mammoprep.config import BuildConfig, Settings
 from mammoprep.core import cards, plugins
+from mammoprep.core.codes import CODES
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import ANNOTATIONS, COMMON_LABELS, KEY_LIMIT, LATERALITIES
 from mammoprep.inputs import Inputs, load_source, read_inputs
+from mammoprep.samples import read_samples
 from mammoprep.splits import OFFICIAL
 
 SOURCES = plugins.names("mammoprep.sources")
 LAYOUTS = plugins.names("mammoprep.phantoms")
 PYTHON = {"bool": bool, "int": int, "float": float, "str": str}
+
+KEY = bytes(range(32))
+WITHOUT_TABLE = {"busi", "dicom"}
+OPTIONAL = {"mini-ddsm": (".OVERLAY",)}  # damaged counts as absent: the drawn outline is taken
 
 pytestmark = pytest.mark.parametrize("name", SOURCES)
 
@@ -37,12 +45,21 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def inputs(folders: dict[str, Path]) -> dict[str, Inputs]:
-    return {name: read_inputs(name, folder) for name, folder in folders.items()}
+    return {name: read(name, folder) for name, folder in folders.items()}
 
 
 def config(name: str, folder: Path, out: Path, workers: int) -> BuildConfig:
     settings = Settings(size=(64, 128), folds=2, limit=12)
-    return BuildConfig(source=name, settings=settings, input=folder, out=out, workers=workers)
+    key = None
+    if cards.load(name).keyed:
+        key = folder.parent / "my.key"
+        key.write_bytes(KEY)
+    return BuildConfig(name, settings, folder, out, workers=workers, key_file=key)
+
+
+def read(name: str, folder: Path) -> Inputs:
+    own = {"secret": KEY.hex()} if cards.load(name).keyed else {}
+    return read_inputs(name, folder, own=own)
 
 
 def test_keys_are_legal_and_unique(name: str, inputs: dict[str, Inputs]) -> None:
@@ -88,7 +105,7 @@ def test_targets_are_class_numbers_of_the_card(name: str, inputs: dict[str, Inpu
 def test_reading_twice_gives_the_same_records(
     name: str, inputs: dict[str, Inputs], folders: dict[str, Path]
 ) -> None:
-    assert read_inputs(name, folders[name]).records == inputs[name].records
+    assert read(name, folders[name]).records == inputs[name].records
 
 
 def test_the_card_tells_where_the_data_comes_from(name: str) -> None:
@@ -112,8 +129,77 @@ def test_a_build_is_the_same_for_one_and_two_workers_and_accounts_for_everything
     assert counts["built"] > 0
 
 
+def test_groups_stay_whole_and_samples_are_what_the_table_says(
+    name: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    build(config(name, folders[name], tmp_path / "out", 2))
+    summary, rows = read_samples(tmp_path / "out")
+    sides: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        sides[row["group"]].add(row["split"])
+        assert row["label_name"] == (
+            None if row["label"] is None else summary["label_names"][row["label"]]
+        )
+        assert not row["augmented"]
+        masked = row.get("mask.png.offset") is not None
+        assert masked or not row["rois"], "an outline without a mask"
+        assert masked or row["annotation"] != "full", "looked at, and no mask says so"
+    assert all(len(found) == 1 for found in sides.values())
+
+
+def test_a_damaged_image_fails_with_a_code_and_costs_nothing_else(
+    name: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "raw"
+    shutil.copytree(folders[name], folder)
+    whole = build(config(name, folder, tmp_path / "whole", 2)).summary["counts"]
+    victim = victim_of(name, folder, tmp_path / "whole")
+    if victim is None:
+        pytest.skip("its images are parts of a file; its own tests damage that")
+    victim.write_bytes(victim.read_bytes()[: victim.stat().st_size * 2 // 3])
+    counts = build(config(name, folder, tmp_path / "out", 2)).summary["counts"]
+    assert sum(counts["failed"].values()) == sum(whole["failed"].values()) + 1
+    assert counts["built"] == whole["built"] - 1
+    assert set(counts["failed"]) <= set(CODES)
+
+
+def victim_of(name: str, folder: Path, out: Path) -> Path | None:
+    """Return the file of an image that was built."""
+    inputs = read(name, folder)
+    built = {row["key"] for row in read_samples(out)[1]}
+    root = Path(inputs.tree.locator()["path"])
+    for record in inputs.records:
+        if record.key in built and "!" not in record.input:
+            return root / record.input
+    return None
+
+
+def test_a_table_of_rubbish_is_refused_by_its_name(
+    name: str, folders: dict[str, Path], inputs: dict[str, Inputs], tmp_path: Path
+) -> None:
+    pictures = {file for record in inputs[name].records for file in record.files}
+    pictures = {file.split("!")[0] for file in pictures} if name != "ddsm" else set()
+    root = Path(inputs[name].tree.locator()["path"])
+    tables = [path for path in sorted(root.rglob("*")) if path.is_file()]
+    tables = [path for path in tables if path.relative_to(root).as_posix() not in pictures]
+    refused = []
+    for number, path in enumerate(tables):
+        folder = tmp_path / str(number)
+        shutil.copytree(root, folder)
+        (folder / path.relative_to(root)).write_bytes(b"\xff\x00 rubbish \x01" * 40)
+        try:
+            found = read(name, folder).records
+        except ConfigError as error:
+            refused.append((path.name, str(error)))
+        else:
+            assert found == inputs[name].records or path.suffix in OPTIONAL.get(name, ())
+        shutil.rmtree(folder)
+    assert all(file in message for file, message in refused)
+    assert refused or name in WITHOUT_TABLE
+
+
 def test_an_empty_folder_is_refused_with_what_was_expected(name: str, tmp_path: Path) -> None:
     if hasattr(load_source(name)[0], "provide"):
         pytest.skip("makes its own data")
     with pytest.raises(ConfigError, match="Expected"):
-        read_inputs(name, tmp_path)
+        read(name, tmp_path)

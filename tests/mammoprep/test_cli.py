@@ -33,7 +33,11 @@ WRONG = {
         "build --source rsna --size 64x128 --device cuda --decode fast",
         "give one of the two",
     ),
-    "roi": ("build --source rsna --size 64x128 --roi 9x9", "not built yet"),
+    "roi and size": ("build --source busi --size 64x128 --roi 99x99", "leave --size out"),
+    "roi not a size": ("build --source busi --roi 99", "--roi must be WIDTHxHEIGHT"),
+    "roi copies alone": ("build --source busi --size 64x64 --roi-copies 2", "is for --roi WxH"),
+    "roi target": ("build --source busi --roi 99x99 --target class", "kind-pathology"),
+    "roi ratio": ("build --source busi --roi 99x99 --roi-ratio 2", "LESIONS:TILES"),
     "views": ("build --source rsna --size 64x128 --views CC,MLA", "Did you mean 'ML'"),
     "scale": ("build --source rsna --size 64x128 --mm-per-pixel 0.001", "0.01 to 10"),
     "scale and stretch": (

@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 
 from mammoprep.core.codes import CODES, EXCLUDED, explain
+from mammoprep.report.choose import PER_WARNING, choose_warned
 from mammoprep.report.dataset import choose_contact, choose_suspicious, render
 from mammoprep.report.pictures import HEIGHT, WIDTH, box_plot, shrink
+from mammoprep.report.sheet import filters, outlines
 from mammoprep.report.values import visible
 
 SECTIONS = [
@@ -425,7 +427,7 @@ def test_pictures_are_asked_for_the_shown_rows_only():
     summary, rows, failures = screening()
     document = render(summary, rows, failures, count)
     assert len(asked) == len(Page(document).values("img", "src"))
-    assert 48 < len(asked) <= 72
+    assert 72 < len(asked) <= 120
 
 
 @pytest.mark.slow
@@ -496,6 +498,33 @@ def test_the_contact_sheet_takes_the_smallest_digests_of_a_stratum():
     assert [hashlib.sha256(row["key"].encode()).hexdigest() for row in chosen] == digests[:5]
 
 
+def test_every_split_is_seen_with_every_label():
+    labels = ("normal", "benign", "malignant")
+    rows = [sample(n, split=f"fold{n % 5}", label=labels[n // 5 % 3]) for n in range(900)]
+    shown = Counter((row["split"], row["label_name"]) for row in choose_contact(rows, 60))
+    assert len(shown) == 15
+    assert max(shown.values()) - min(shown.values()) <= 1
+
+
+def test_each_warning_is_seen_some_times_and_the_rarest_first():
+    rows = many(2000)
+    for number, row in enumerate(rows):
+        row["warnings"] = [f"common_{number % 3}"] if number % 2 else []
+    rows[77]["warnings"] = ["rare", "common_0"]
+    chosen = choose_contact(rows, 5)
+    more = choose_warned(rows, chosen, 24)
+    seen = Counter(code for row in [*chosen, *more] for code in row["warnings"])
+    assert seen["rare"] == 1
+    assert all(seen[f"common_{n}"] >= PER_WARNING for n in range(3))
+    own = Counter(code for row in chosen for code in row["warnings"])
+    assert own["common_1"] + own["common_2"] > 0
+    assert all(seen[f"common_{n}"] == PER_WARNING for n in (1, 2))
+    assert not {row["key"] for row in chosen} & {row["key"] for row in more}
+    assert [row["key"] for row in choose_warned(rows, chosen, 1)] == [rows[77]["key"]]
+    random.Random(2).shuffle(rows)
+    assert choose_warned(rows, chosen, 24) == more
+
+
 def test_a_small_dataset_is_shown_whole():
     assert len(choose_contact([sample(n) for n in range(7)], 48)) == 7
     assert choose_contact([], 48) == []
@@ -550,6 +579,109 @@ def test_brightness_is_judged_among_the_samples_of_one_machine():
 def test_samples_without_a_reason_are_not_suspected():
     assert choose_suspicious([sample(n) for n in range(50)], 24) == []
     assert choose_suspicious([{}, {}], 24) == []
+
+
+# Filters and outlines
+
+
+def test_a_tile_has_a_class_for_each_of_its_label_split_warnings_and_kind():
+    rows = [
+        sample(1, label="cancer", warnings=["b_code", "a_code"]),
+        sample(2, split="fold10", augmented=True),
+        sample(3, split="fold2") | {"label": None, "label_name": None},
+    ]
+    found = filters(rows)
+    lists = {each.name: {option.name: option.mark for option in each.options} for each in found[0]}
+    assert lists == {
+        "Label": {"(no label)": "l0", "cancer": "l1", "negative": "l2"},
+        "Split": {"fold0": "s0", "fold2": "s1", "fold10": "s2"},
+        "Warning": {"a_code": "w0", "b_code": "w1", "no warning": "w2"},
+        "Kind": {"augmented copy": "a0", "original": "a1"},
+    }
+    assert found.marks == ["l1 s0 w1 w0 a1", "l2 s2 w2 a0", "l0 s1 w2 a1"]
+
+
+def test_a_list_with_nothing_to_choose_is_left_out():
+    names = [each.name for each in filters([sample(1), sample(2, label="cancer")]).lists]
+    assert names == ["Label"]
+    document = render({}, [sample(1)], [], breast)
+    assert "<select" not in document
+    assert "checkbox" not in document
+
+
+def test_every_class_in_the_lists_has_its_rule_and_its_tiles():
+    document = render(*screening(), breast)
+    page = Page(document)
+    marks = [mark for mark in page.values("option", "class") if mark]
+    shown = [mark for each in page.values("figure", "class") for mark in each.split()]
+    assert len(marks) >= 2 + 5 + 4
+    for mark in marks:
+        rule = f"#contact:has(option.{mark}:checked) figure:not(.{mark}) {{ display: none; }}"
+        assert document.count(rule) == 1
+        assert mark in shown
+    assert "fold0 (" in page.text
+
+
+ROI = {"polygon": [[10.0, 20.0], [110.0, 20.0], [110.0, 220.0], [10.0, 220.0]]}
+
+
+def test_an_outline_is_drawn_where_the_thumbnail_has_the_lesion():
+    row = {"rois": [ROI, ROI]}
+    one = "M5.0 10.0L55.0 10.0L55.0 110.0L5.0 110.0Z"
+    assert outlines(row, (440, 220), (220, 110)) == 2 * one
+    arrays = {"rois": np.array([{"polygon": np.array([np.array(p) for p in ROI["polygon"]])}])}
+    assert outlines(arrays, (440, 220), (220, 110)) == one
+
+
+def test_an_outline_of_many_points_keeps_its_place_and_gets_few():
+    turns = np.linspace(0, 2 * np.pi, 3000)
+    points = np.stack([400 + 300 * np.cos(turns), 700 + 300 * np.sin(turns)], axis=1)
+    path = outlines({"rois": [{"polygon": points.tolist()}]}, (1456, 728), (220, 110))
+    kept = np.array([[float(v) for v in each.split()] for each in path[1:-1].split("L")])
+    assert 10 < len(kept) < 100
+    center = np.array([400, 700]) * 220 / 1456
+    reach = np.hypot(*(kept - center).T)
+    assert np.abs(reach - 300 * 220 / 1456).max() < 0.5
+
+
+@pytest.mark.parametrize(
+    "rois",
+    [
+        None,
+        "text",
+        [],
+        [None],
+        [{}],
+        [{"polygon": []}],
+        [{"polygon": [[1.0, float("nan")], [2.0, 3.0]]}],
+        [{"polygon": [[1.0], [2.0, 3.0]]}],
+        [{"polygon": [["<", "1"]]}],
+    ],
+)
+def test_an_outline_that_is_none_is_not_drawn(rois):
+    assert outlines({"rois": rois}, (10, 10), (10, 10)) == ""
+    assert "<svg class" not in render({}, [sample(1, rois=rois)], [], breast)
+
+
+def test_outlines_can_be_switched_off_where_there_are_any():
+    document = render({}, [sample(1, rois=[ROI]), sample(2)], [], breast)
+    assert document.count('class="outlines"') == 1
+    assert document.count('type="checkbox"') == 1
+    assert "body:has(.drawn:not(:checked)) .outlines { display: none; }" in document
+
+
+def test_the_shortcuts_stand_beside_the_class_balance_and_the_leaks_in_the_card():
+    summary, rows, failures = screening()
+    summary["shortcuts"] = [
+        {"leak": True, "says": "Brightness gives it away."},
+        {"leak": False, "says": "Size: no shortcut found."},
+    ]
+    summary["card"]["leaks_found"] = ["Brightness gives it away."]
+    page = page_of(summary, rows, failures)
+    assert [each for each in page.values("li", "class") if each] == ["leak"]
+    assert page.words.count("Brightness gives it away.") == 2
+    counts, failed = page.text.index("Counts by split"), page.text.index("What was not built")
+    assert counts < page.text.index("Size: no shortcut found.") < failed
 
 
 # Security
@@ -648,15 +780,20 @@ def filled(give):
         "card": {name: give(f"card {name}") for name in CARD},
     }
     summary["card"]["leaks"] = {give("leak"): [give("leak text")]}
+    summary["card"]["leaks_found"] = [give("leak found")]
+    summary["shortcuts"] = [{"leak": give("is leak"), "says": give("shortcut")}, give("odd check")]
     fields = [name for name in sample(0) if name not in ("intensity", "labels.machine_id")]
     known = {name: give(name) for name in fields if name != "warnings"}
     known.update({"warnings": [give("warning"), "crop_fallback"], "intensity": [0.1] * 5})
+    known["rois"] = [{"polygon": [[0, 0], [90, 0], [90, 90]]}, {"polygon": give("polygon")}]
     other = {
         "label_name": None,
         "labels.machine_id": give("odd machine"),
         "quality.crop_confidence": 0.1,
         "geometry.crop": [give("crop 0"), give("crop 1")],
         "geometry.stored_size": [give("stored rows")],
+        "augmented": give("augmented"),
+        "rois": [{"polygon": [[give("x"), give("y")]]}, {give("roi"): 1}, give("rois")],
         "intensity": [give("intensity")] * 5,
     }
     odd = {name: give(f"odd {name}") for name in fields if name not in other} | other
@@ -667,10 +804,16 @@ def filled(give):
 OWN_TAGS = (
     "html|head|meta|title|style|body|header|main|nav|section|h1|h2|h3|p|a|b|i|em|small|span|code|div"
     "|dl|dt|dd|table|thead|tbody|tr|th|td|details|summary|ol|ul|li|figure|figcaption|img|svg|path|rect"
+    "|label|select|option|input"
 )
 OWN_ATTRIBUTES = (
     "id|class|lang|charset|name|content|http-equiv|href|rel|scope|colspan|style|src|alt|width|height"
-    "|viewbox|preserveaspectratio|role|aria-label|d|x|y"
+    "|viewbox|preserveaspectratio|role|aria-label|d|x|y|selected|checked|autocomplete|type"
+)
+OWN_CLASSES = (
+    "kicker|lead|note|figures|bad|alarm|facts|settings|wide|n|total|bar|codes|inputs|boxes|plot|scale"
+    "|grid|whisker|quartiles|middle|sheet|picture|frame|outlines|filters|drawn|none|checks|leak|hash"
+    "|whole|[lswa][0-9]+"
 )
 
 
@@ -680,6 +823,9 @@ def assert_harmless(page, link=None):
         assert re.fullmatch(OWN_TAGS, tag)
         assert len(found) == len(attributes)
         assert all(re.fullmatch(OWN_ATTRIBUTES, name) for name in found)
+        for name in (found.get("class") or "").split():
+            assert re.fullmatch(OWN_CLASSES, name)
+        assert re.fullmatch("[-MLZ0-9. VH]*", found.get("d", ""))
         assert re.fullmatch(r"width:\d{1,3}\.\d\d%", found.get("style", "width:0.00%"))
         assert re.fullmatch(
             "data:image/jpeg;base64,[A-Za-z0-9+/=]+", found.get("src", "data:image/jpeg;base64,AA")
@@ -716,6 +862,7 @@ def test_the_hostile_dataset_reaches_the_page_with_every_field():
         *("group", "odd group", "label", "quality.crop_confidence", "intensity"),  # not as text
         "shard bytes",  # a number or nothing
         "odd acquisition.manufacturer",  # the machine is known
+        *("is leak", "odd check", "augmented", "polygon", "x", "y", "roi", "rois"),  # not as text
     }
 
 
@@ -821,14 +968,49 @@ def test_a_browser_opens_the_page_and_draws_it(tmp_path, width):
         tmp_path,
         render(*screening(), breast),
         f"--screenshot={picture}",
-        f"--window-size={width},5000",
+        f"--window-size={width},6000",
     )
     assert b"CONSOLE" not in done.stderr
     pixels = cv2.imread(str(picture), cv2.IMREAD_GRAYSCALE)
-    assert pixels.shape == (5000, width)
+    assert pixels.shape == (6000, width)
     assert (pixels == 255).mean() > 0.2
     assert (pixels < 40).mean() > 0.1
     assert pixels[:, -6:].min() == 255  # nothing sticks out at the right
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH")
+def test_a_browser_hides_what_is_not_chosen_and_the_outlines_when_told(tmp_path):
+    summary, rows, failures = screening()
+    rows[3]["rois"] = [ROI]
+    for row in rows[30:200]:
+        row["rois"] = [ROI]
+    document = render(summary, rows, failures, breast)
+    ask = """<script>
+    const seen = () => [...document.querySelectorAll("#contact figure")]
+      .filter(each => each.checkVisibility()).map(each => each.className).join();
+    const lines = () => [...document.querySelectorAll(".outlines")]
+      .filter(each => each.checkVisibility()).length;
+    const data = document.documentElement.dataset, lists = document.querySelectorAll("select");
+    data.all = seen(); data.drawn = lines();
+    lists[0].selectedIndex = 1; data.label = seen();
+    lists[1].selectedIndex = 2; data.both = seen();
+    lists[0].selectedIndex = 0; data.split = seen();
+    document.querySelector(".drawn").click(); data.plain = lines();
+    </script></body>"""
+    open_page = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", document)
+    done = browse(tmp_path, open_page.replace("</body>", ask), "--dump-dom")
+    data = dict(re.findall(r'data-([a-z]+)="([^"]*)"', done.stdout.decode().partition("<head")[0]))
+    tiles = data["all"].split(",")
+    assert tiles == Page(document).values("figure", "class")[: len(tiles)]
+    assert len(tiles) > 72
+    assert data["label"].split(",") == [each for each in tiles if "l0" in each.split()]
+    assert data["split"].split(",") == [each for each in tiles if "s1" in each.split()]
+    both = [each for each in tiles if {"l0", "s1"} <= set(each.split())]
+    assert data["both"].split(",") == both
+    assert 0 < len(both) < len(tiles) / 2
+    assert int(data["drawn"]) > 0
+    assert data["plain"] == "0"
 
 
 @pytest.mark.slow

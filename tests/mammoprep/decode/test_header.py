@@ -10,6 +10,7 @@ from dicoms import BARE, BIG_ENDIAN, EXPLICIT, IMPLICIT, RECORD, breast, dicom
 from pydicom.dataset import Dataset
 
 from mammoprep.core.errors import RecordError
+from mammoprep.decode import _kind
 from mammoprep.decode.dicom import read_image
 from mammoprep.decode.header import read_facts
 from mammoprep.image import MammoImage
@@ -73,10 +74,38 @@ def test_digital_x_ray_is_accepted_when_the_header_says_breast(attributes: dict[
     read(BARE, SOPClassUID=ROOT + "1.1", **attributes)
 
 
-def test_a_silent_header_is_believed_to_a_table_but_not_to_a_bare_folder() -> None:
-    silent = {"SOPClassUID": ROOT + "1.1", "Modality": None}
-    read(RECORD, **silent)
-    assert code_of(BARE, **silent) == "not_a_mammogram"
+@pytest.mark.parametrize("sop_class", [ROOT + "1.1", ROOT + "1"])
+def test_a_stripped_header_is_believed_and_a_bare_folder_says_so(sop_class: str) -> None:
+    silent = {"SOPClassUID": sop_class, "Modality": None}
+    assert "kind_assumed" not in read(RECORD, **silent).warnings
+    assert "kind_assumed" in read(BARE, **silent).warnings
+    assert "kind_assumed" not in read(BARE, SOPClassUID=sop_class).warnings
+
+
+def classless(**attributes: str) -> list[tuple[str, str]]:
+    dataset = Dataset()
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    return _kind.exclusions(read_facts(dataset, EXPLICIT, None), BARE)
+
+
+def test_without_a_class_only_what_is_stated_leaves_a_file_out() -> None:
+    assert classless() == []
+    assert classless(Modality="MG") == []
+    assert classless(Modality="CT")[0][0] == "not_a_mammogram"
+
+
+@pytest.mark.parametrize("other", [{"Modality": "CR"}, {"BodyPartExamined": "CHEST"}])
+def test_a_storage_plate_of_another_part_is_left_out_of_a_bare_folder(other: dict) -> None:
+    plate = {"SOPClassUID": ROOT + "1", "Modality": None, **other}
+    read(RECORD, **plate)
+    assert code_of(BARE, **plate) == "not_a_mammogram"
+    read(BARE, **plate, BreastImplantPresent="NO")
+
+
+def test_without_a_class_the_intent_tells_detector_values() -> None:
+    assert classless(PresentationIntentType="FOR PROCESSING")[0][0] == "for_processing"
+    assert classless(PresentationIntentType="FOR PRESENTATION") == []
 
 
 def test_a_missing_sop_class_is_odd_only_where_the_file_meta_is_silent_too() -> None:

@@ -1,0 +1,122 @@
+"""What a bare folder of DICOM files is sorted by: each header -> a rule, and identifiers.
+
+Identifiers leave this layer as they are, because only their keyed hashes say which files belong
+together; whoever calls ``identify`` hashes them at once and writes none of them anywhere.
+"""
+
+import struct
+from dataclasses import dataclass
+from hashlib import sha256
+
+from pydicom.dataset import Dataset
+
+from mammoprep.core.errors import RecordError
+from mammoprep.core.schema import LATERALITIES, Record
+from mammoprep.decode import _kind, gate
+from mammoprep.decode._terms import SOP_NAMES
+from mammoprep.decode._values import element, nesting
+from mammoprep.decode.header import PIXEL_DATA, parse, read_facts
+
+_BLANKS = b" \t\r\n\0"
+_FIRST_GROUPS = (0x0002, 0x0008)
+_WALKED = 3
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which image of whom a file holds, as far as its header says.
+
+    Attributes:
+        excluded: Code of the rule that leaves it out, or None.
+        image: SOP Instance UID; this and the three below in hexadecimal, None when absent.
+        study: Study Instance UID.
+        patient: Patient ID.
+        issuer: Issuer of Patient ID.
+        pixels: SHA-256 of the encoded pixels, or None when there are none.
+        laterality: ``L``, ``R`` or None.
+        view: One of ``core.schema.VIEWS`` or None.
+        manufacturer: One of a fixed list, ``other``, or None.
+    """
+
+    excluded: str | None
+    image: str | None = None
+    study: str | None = None
+    patient: str | None = None
+    issuer: str | None = None
+    pixels: str | None = None
+    laterality: str | None = None
+    view: str | None = None
+    manufacturer: str | None = None
+
+
+def identify(data: bytes, record: Record) -> Identity:
+    """Return which image of whom a file holds; a file of another kind is excluded, no error.
+
+    Args:
+        data: The whole file.
+        record: Its source decides what a silent header is taken for.
+
+    Raises:
+        RecordError: the file is DICOM, or looks like it, and its header cannot be read.
+    """
+    try:
+        meta = gate.check_file(data)
+    except RecordError as error:
+        if error.code != "not_dicom":
+            raise
+        if begins_with_elements(data):
+            raise RecordError("no_transfer_syntax", "a data set without the DICM prefix") from None
+        return Identity("not_dicom")
+    if _kind.is_no_image(meta.sop_class):
+        return Identity("not_an_image")
+    dataset = parse(data)
+    gate.check_nesting(nesting(dataset, gate.MOST_NESTING))
+    facts = read_facts(dataset, meta.transfer_syntax, meta.sop_class)
+    kind, place, pixels = facts.kind, facts.place, element(dataset, PIXEL_DATA)
+    bare = pixels is None and facts.pixels.rows is None and kind.sop_class not in SOP_NAMES
+    if bare or _kind.is_no_image(kind.sop_class):
+        return Identity("not_an_image")
+    codes = [code for code, _ in _kind.exclusions(facts, record) if code != "burned_in"]
+    return Identity(
+        excluded=next(iter(codes), None),
+        image=_identifier(dataset, 0x00080018) or _identifier(dataset.file_meta, 0x00020003),
+        study=_identifier(dataset, 0x0020000D),
+        patient=_identifier(dataset, 0x00100020),
+        issuer=_identifier(dataset, 0x00100021),
+        pixels=None if pixels is None else sha256(pixels.data).hexdigest(),
+        laterality=place.laterality if place.laterality in LATERALITIES else None,
+        view=place.view,
+        manufacturer=place.manufacturer,
+    )
+
+
+def _identifier(dataset: Dataset, tag: int) -> str | None:
+    """Return an element's bytes without the blanks around them (PS3.5 6.2), in hexadecimal."""
+    found = element(dataset, tag)
+    return None if found is None else found.data.strip(_BLANKS).hex() or None
+
+
+def begins_with_elements(data: bytes) -> bool:
+    """Return whether a file begins with elements of the first groups, as old archives write them.
+
+    Little endian, with VRs (PS3.5 7.1.2) or without (7.1.3), at the start or after a preamble.
+    """
+    return any(_elements_at(data, start) for start in (0, 128))
+
+
+def _elements_at(data: bytes, at: int) -> bool:
+    before = -1
+    for _ in range(_WALKED):
+        if at + 12 > len(data):
+            return False
+        group, number, vr, short = struct.unpack_from("<HH2sH", data, at)
+        tag = group << 16 | number
+        if group not in _FIRST_GROUPS or tag <= before:
+            return False
+        stated = vr.isalpha() and vr.isupper()
+        long_form = stated and vr in gate.LONG_VRS
+        length = short if stated else struct.unpack_from("<I", data, at + 4)[0]
+        length = struct.unpack_from("<I", data, at + 8)[0] if long_form else length
+        at += (12 if long_form else 8) + length
+        before = tag
+    return at <= len(data)
