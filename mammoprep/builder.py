@@ -7,7 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mammoprep import engine, finish, manifest, patches, plan, private, quotas, splits, state, survey
+from mammoprep import (
+    engine,
+    finish,
+    manifest,
+    patches,
+    plan,
+    private,
+    quotas,
+    splits,
+    state,
+    survey,
+)
 from mammoprep.config import BuildConfig, Settings, allowed_failures, difference
 from mammoprep.core import plugins
 from mammoprep.core.errors import EXIT_FAILURES, EXIT_OK, ConfigError
@@ -73,10 +84,7 @@ def build(
     started = time.monotonic()
     state.check_is_output(config.out)
     settings = resolve(config)
-    target = "" if settings.roi else settings.target
-    own = {**own_table(config), **private.own_key(config)}
-    inputs = read_inputs(config.source, config.input, target, own)
-    settings, inputs = _chosen(settings, inputs)
+    settings, inputs = _chosen(settings, _read(config, settings))
     known = splits.read_split_file(config.split_file) if config.split_file else None
     planned = plan.make(inputs.records, inputs.sizes, settings, known)
     for line in (*private.warnings(config), *count_warnings(config.source, inputs)):
@@ -88,8 +96,7 @@ def build(
         inputs, found = survey.settle(job)
         if inputs is not job.inputs:
             planned = plan.make(inputs.records, inputs.sizes, settings, known)
-        if config.id_map is not None:
-            private.write_id_map(config.id_map, inputs.records)
+        private.write_id_map(config.id_map, inputs.records)
         for line in (*found, *planned.warnings):
             watcher.warn(line)
         running = time.monotonic()
@@ -128,6 +135,12 @@ def resolve(config: BuildConfig) -> Settings:
     key = private.check_value(private.own_key(config).get("secret", ""))
     target = settings.target or ("" if settings.roi else card.target)
     return replace(settings, target=target, split_file=digest, key_file=key)
+
+
+def _read(config: BuildConfig, settings: Settings) -> Inputs:
+    target = "" if settings.roi else settings.target
+    own = {**own_table(config), **private.own_key(config)}
+    return read_inputs(config.source, config.input, target, own)
 
 
 def _chosen(settings: Settings, inputs: Inputs) -> tuple[Settings, Inputs]:

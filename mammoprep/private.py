@@ -105,16 +105,18 @@ def _is_id_map(path: Path) -> bool:
         return False
 
 
-def write_id_map(path: Path, records: Iterable[Record]) -> None:
+def write_id_map(path: Path | None, records: Iterable[Record]) -> None:
     """Write which file each identifier stands for: CSV, whole or not at all, for its owner alone.
 
     Args:
-        path: Checked by ``own_key``.
+        path: Checked by ``own_key``; nothing is written without one.
         records: As the plan sees them.
 
     Raises:
         ResourceError: the disk is full or fails.
     """
+    if path is None:
+        return
     text = StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)

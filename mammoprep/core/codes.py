@@ -54,7 +54,8 @@ CODES: dict[str, tuple[str, str]] = {
         "Let the copy or download finish, then build again.",
     ),
     "not_selected": (
-        "`mammoprep split` left the sample out: by `--where`, or as a copy of a val or test sample.",
+        "`mammoprep split` left the sample out: by `--where`, or as a copy of a val or test"
+        " sample.",
         "Nothing; the expression is in `settings.where` of dataset.json.",
     ),
     "not_dicom": (

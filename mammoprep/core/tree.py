@@ -108,7 +108,10 @@ class Folder:
             folder = pending.pop()
             try:
                 entries = list(os.scandir(self.root / folder))
-            except OSError:  # absent or unreadable: its files are missing, which is counted per row
+            except PermissionError:  # stands for all its files: whoever reads it is told why not
+                found[folder] = 0
+                continue
+            except OSError:  # absent: its files are missing, which is counted per row
                 continue
             for entry in entries:
                 name = f"{folder}/{entry.name}"

@@ -155,7 +155,7 @@ def test_a_damaged_image_fails_with_a_code_and_costs_nothing_else(
     whole = build(config(name, folder, tmp_path / "whole", 2)).summary["counts"]
     victim = victim_of(name, folder, tmp_path / "whole")
     if victim is None:
-        pytest.skip("its images are parts of a file; its own tests damage that")
+        pytest.skip("no key leads to a file of its own; its own tests damage those")
     victim.write_bytes(victim.read_bytes()[: victim.stat().st_size * 2 // 3])
     counts = build(config(name, folder, tmp_path / "out", 2)).summary["counts"]
     assert sum(counts["failed"].values()) == sum(whole["failed"].values()) + 1
