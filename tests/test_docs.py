@@ -107,10 +107,9 @@ def test_the_two_commands_of_the_readme_exist_in_the_makefile() -> None:
 
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
-    block = re.search(r"<!-- run -->\n```console\n(.*?)```", README, flags=re.S)
-    assert block is not None
-    commands = re.findall(r"^\$ (mammoprep .*)$", block.group(1), flags=re.M)
-    assert len(commands) >= 3
+    blocks = re.findall(r"<!-- run -->\n```console\n(.*?)```", README, flags=re.S)
+    commands = re.findall(r"^\$ (mammoprep .*)$", "".join(blocks), flags=re.M)
+    assert len(commands) >= 6
     for command in commands:
         done = subprocess.run(
             [sys.executable, "-m", *command.split()], cwd=tmp_path, capture_output=True, text=True,
