@@ -17,7 +17,7 @@ setup: $(STAMP) ## Make .venv and install everything, pinned, without CUDA
 $(STAMP): pyproject.toml constraints-cpu.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt -e '.[train,dev]'
 	touch $(STAMP)
 
 demo: $(STAMP) ## Build a synthetic dataset end to end, check it, and say where the report is

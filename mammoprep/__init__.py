@@ -3,7 +3,7 @@
 The public functions, imported on first use so that listing plug-ins loads nothing heavy:
 
 * ``prepare(path, size=(728, 1456))`` - one DICOM file as a build would make it
-* ``build(config)`` - a whole dataset
+* ``build(source="rsna", size="728x1456", ...)`` - a whole dataset
 * ``phantom(layout, out, patients=20, seed=0)`` - synthetic mammograms in a dataset's own layout
 """
 
@@ -20,7 +20,7 @@ def __getattr__(name: str) -> Any:
 
         return prepare
     if name == "build":
-        from mammoprep.builder import build
+        from mammoprep.api import build
 
         return build
     if name == "phantom":

@@ -5,9 +5,9 @@ import sys
 
 def main() -> None:
     """Run the command line."""
-    from mammotrain.cli import run
+    from mammotrain.cli import main as cli_main
 
-    sys.exit(run())
+    sys.exit(cli_main())
 
 
 if __name__ == "__main__":

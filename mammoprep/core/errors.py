@@ -1,4 +1,4 @@
-"""Every error the builder raises on purpose.
+"""Every error that builder and trainer raise on purpose.
 
 ::
 
@@ -7,6 +7,7 @@
     +-- RecordError      one input cannot be built; it is recorded, the build goes on
     +-- ResourceError    interrupted, no space, no lock; the build can be resumed    exit 5 or 7
     +-- DamageError      a finished dataset is not what its manifest says            exit 4
+    +-- DivergedError    training came to a loss that is no number                   exit 6
 
 Anything else that escapes is a bug and keeps its traceback (exit 1).
 """
@@ -17,6 +18,7 @@ EXIT_CONFIG = 2
 EXIT_FAILURES = 3
 EXIT_DAMAGE = 4
 EXIT_INTERRUPTED = 5
+EXIT_DIVERGED = 6
 EXIT_LOCKED = 7
 
 
@@ -67,3 +69,9 @@ class DamageError(MammoError):
     """A finished dataset cannot be read as what it says it is."""
 
     exit_code = EXIT_DAMAGE
+
+
+class DivergedError(MammoError):
+    """Training came to a loss that is no number; the last good checkpoint is kept."""
+
+    exit_code = EXIT_DIVERGED

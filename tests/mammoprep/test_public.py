@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mammoprep
-from mammoprep.core.errors import RecordError
+from mammoprep.core.errors import ConfigError, RecordError
 
 
 def test_prepare_returns_one_file_as_a_build_would_make_it(phantom_once: Path) -> None:
@@ -28,6 +28,14 @@ def test_prepare_says_why_a_file_cannot_be_built(tmp_path: Path) -> None:
     with pytest.raises(RecordError) as caught:
         mammoprep.prepare(tmp_path / "x.dcm", size=(64, 128))
     assert caught.value.code == "not_dicom"
+
+
+def test_build_takes_the_options_of_the_command_line(phantom_once: Path, tmp_path: Path) -> None:
+    options = {"source": "rsna", "size": "32x64", "input": phantom_once, "out": tmp_path / "out"}
+    result = mammoprep.build(**options, workers=1, limit=3)
+    assert result.summary["counts"]["inputs"] == 3
+    with pytest.raises(ConfigError, match="--roi"):
+        mammoprep.build(**options, roi="9")
 
 
 def test_the_public_names_are_what_they_say() -> None:

@@ -1,28 +1,50 @@
-"""mammotrain so far: it lists what is coming, refuses the rest, and loads nothing heavy."""
+"""mammotrain's command line: what is there, what is coming, nothing heavy before it is needed."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mammotrain", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, cwd=cwd
+    )
 
 
-def test_recipes_lists_what_is_coming() -> None:
+def test_recipes_lists_what_is_there_and_what_is_coming() -> None:
     done = run("recipes")
     assert done.returncode == 0
     assert "deq" in done.stdout
     assert "coming" in done.stdout
+    assert run("models").stdout.split() == ["deq"]
 
 
-@pytest.mark.parametrize("command", ["run", "cv", "eval", "predict", "compare", "tune", "export"])
+@pytest.mark.parametrize("command", ["cv", "eval", "predict", "compare", "tune", "export"])
 def test_what_is_not_built_is_refused_in_one_line(command: str) -> None:
     done = run(command, "deq", "--data", "demo")
     assert done.returncode == 2
     assert "not built yet" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "dqe"], "Did you mean 'deq'"),
+        (["run", "deq"], "mammoprep build --source ddsm --size 299x299"),
+        (["run", "deq", "--set", "train.epohcs=3"], "Did you mean 'epochs'"),
+        (["run", "deq", "--data", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_a_users_mistake_is_exit_2_and_says_what_to_do(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
 
 

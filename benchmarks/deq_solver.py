@@ -1,0 +1,207 @@
+"""Training steps of the deep equilibrium model: our solvers beside those of torchdeq.
+
+    python benchmarks/deq_solver.py [--quick]
+
+One cell, one stem, the same start and the same relative tolerances; only the code that finds the
+fixed point and passes the gradient through it differs. Measured on the weights as drawn and on
+weights trained for a few hundred steps to find a faint blob: training gives the cell's Jacobian a
+few large eigenvalues, and acceleration is about those. Contestants take turns, each round in a new
+order; the time is processor time on one thread, so that neighbours hardly matter. torchdeq
+differentiates implicitly (``ift``) and is given the cell with filters in either memory layout, of
+which its better one counts. Writes benchmarks/results/deq_solver.json.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
+from torchdeq import get_deq
+
+from mammotrain.models.deq import DEQ, Config, _pool, build
+
+TOLERANCE, LIMIT, BATCH = 1e-3, 60, 8
+OURS = ("anderson", "broyden", "picard")
+THEIRS = ("fixed_point_iter", "anderson", "broyden")
+LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
+BLOB_SIGMA, BLOB_HEIGHT, NOISE = 3.0, 0.8, 0.12  # pixels, noise deviations, grey level
+
+Forward = Callable[[Tensor], tuple[Tensor, float]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a step is measured on.
+
+    Attributes:
+        pixels: Side of the images.
+        weights: State of the model.
+        trained_steps: Training steps behind them.
+    """
+
+    pixels: int
+    weights: dict[str, Tensor]
+    trained_steps: int
+
+    def model(self, **settings: Any) -> DEQ:
+        """Return the model with these weights."""
+        limits = {"max_iter": LIMIT, "adjoint_max_iter": LIMIT}
+        tolerances = {"tol": TOLERANCE, "adjoint_tol": TOLERANCE}
+        made = fresh(Config(**limits, **tolerances, **settings))
+        made.load_state_dict(self.weights)
+        return made
+
+
+def fresh(config: Config) -> DEQ:
+    torch.manual_seed(0)
+    model = build(config, channels=1, outputs=1, size=(64, 64))
+    if not isinstance(model, DEQ):
+        raise TypeError(type(model))
+    return model
+
+
+def blobs(count: int, pixels: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return pictures of noise, every second with a blob at an unknown place, and their labels.
+
+    At 64 pixels an observer who knows the blob's shape but not its place has AUROC 0.97.
+    """
+    images = torch.randn(count, 1, pixels, pixels, generator=generator)
+    labels = torch.arange(count) % 2.0
+    centres = torch.rand(count, 2, 1, generator=generator) * (pixels - 24) + 12
+    away = (torch.arange(pixels) + 0.5 - centres) ** 2
+    rows, columns = torch.exp(-away / (2 * BLOB_SIGMA**2)).unbind(1)
+    heights = BLOB_HEIGHT * labels[:, None, None]
+    images[:, 0] += heights * rows[:, :, None] * columns[:, None, :]
+    return 0.5 + NOISE * images, labels
+
+
+def trained(steps: int) -> dict[str, Tensor]:
+    model, generator = fresh(Config()), torch.Generator().manual_seed(0)
+    optimiser = torch.optim.Adam(model.parameters(), 1e-3)
+    for _ in range(steps):
+        images, labels = blobs(32, 64, generator)
+        optimiser.zero_grad()
+        bce(model(images).logits[:, 0], labels).backward()
+        optimiser.step()
+    return model.state_dict()
+
+
+def ours(case: Case, solver: str) -> tuple[DEQ, Forward]:
+    model = case.model(solver=solver)
+
+    def forward(images: Tensor) -> tuple[Tensor, float]:
+        found = model(images)
+        if found.stats["solver_unconverged"].any():
+            raise RuntimeError(f"ours, {solver}, did not converge")
+        return found.logits, found.stats["solver_steps"].max().item()
+
+    return model, forward
+
+
+def theirs(case: Case, solver: str, layout: torch.memory_format) -> tuple[DEQ, Forward]:
+    model = case.model()
+    deq = get_deq(
+        ift=True, f_solver=solver, b_solver=solver, f_max_iter=LIMIT, b_max_iter=LIMIT,
+        f_tol=TOLERANCE, b_tol=TOLERANCE, f_stop_mode="rel", b_stop_mode="rel",
+    )  # fmt: skip
+
+    def forward(images: Tensor) -> tuple[Tensor, float]:
+        injected = model.stem(images).contiguous(memory_format=layout)
+        filters = [w.contiguous(memory_format=layout) for w in model.cell.filters(torch.float32)]
+        found, info = deq(lambda z: model.cell(z, injected, filters), model.cell.start(injected))
+        if info["rel_lowest"].max() > TOLERANCE:
+            raise RuntimeError(f"torchdeq, {solver}, did not converge")
+        return model.head(_pool(found[-1])), info["nstep"].max().item()
+
+    return model, forward
+
+
+def step(model: DEQ, forward: Forward, images: Tensor) -> tuple[float, float]:
+    """Return the processor seconds of a step and the solver's steps; no parameter moves."""
+    begun = time.process_time()
+    logits, steps = forward(images)
+    bce(logits[:, 0], torch.arange(len(images)) % 2.0).backward()
+    seconds = time.process_time() - begun
+    model.zero_grad()
+    return seconds, steps
+
+
+def measure(case: Case, rounds: int) -> dict[str, Any]:
+    images, _ = blobs(BATCH, case.pixels, torch.Generator().manual_seed(1))
+    runs = {f"ours, {name}": ours(case, name) for name in OURS}
+    for name in THEIRS:
+        for word, layout in LAYOUTS.items():
+            runs[f"torchdeq, {name}, {word}"] = theirs(case, name, layout)
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    counts: dict[str, float] = {}
+    for turn in range(rounds + 1):
+        for name in random.Random(turn).sample(sorted(runs), len(runs)):
+            seconds, counts[name] = step(*runs[name], images)
+            if turn:  # the first round warms up
+                times[name].append(seconds)
+    return report(case, {name: statistics.median(values) for name, values in times.items()}, counts)
+
+
+def report(case: Case, seconds: dict[str, float], counts: dict[str, float]) -> dict[str, Any]:
+    best = min((name for name in seconds if name.startswith("torchdeq")), key=seconds.__getitem__)
+    images, _ = blobs(2, case.pixels, torch.Generator().manual_seed(1))
+    probe = case.model(radius_iterations=40).train(False)(images)
+    return {
+        "pixels": case.pixels,
+        "training_steps_before": case.trained_steps,
+        "spectral_radius": round(probe.stats["spectral_radius"].max().item(), 3),
+        "seconds_a_step": {name: round(value, 4) for name, value in seconds.items()},
+        "solver_steps": dict(sorted(counts.items())),
+        "best_of_torchdeq": best,
+        "ours_anderson_is_faster_by": round(seconds[best] / seconds["ours, anderson"], 2),
+    }
+
+
+def machine() -> dict[str, Any]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "unknown")
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "load_at_start": [round(value, 2) for value in os.getloadavg()],
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, nothing written")
+    quick = parser.parse_args().quick
+    torch.set_num_threads(1)
+    steps = 60 if quick else 450
+    states = ((0, fresh(Config()).state_dict()), (steps, trained(steps)))
+    cases = [Case(pixels, state, count) for pixels in (64, 299) for count, state in states]
+    result = {
+        "what": f"one training step, batch {BATCH}, tolerance {TOLERANCE:g} forward and adjoint; "
+        "processor seconds on one thread, median",
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(),
+        "versions": {name: version(name) for name in ("torch", "torchdeq")},
+        "cases": [measure(case, 2 if quick else 4 if case.pixels > 64 else 15) for case in cases],
+    }
+    text = json.dumps(result, indent=2)
+    print(text)
+    if not quick:
+        (Path(__file__).parent / "results" / "deq_solver.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""95 % intervals by drawing patients, not images: the images of one patient are no new evidence.
+
+Drawing with replacement is the same as weighing each patient by how often it was drawn, so nothing
+is ever copied: samples are sorted once, and every resample is one row of a table of counts.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoprep.core.errors import ConfigError
+from mammotrain import metrics, ranking
+from mammotrain.scores import Scores
+from mammotrain.thresholds import Judged, Threshold, of
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int32]
+
+DRAWS = 1000
+FEWEST_GROUPS = 5  # of each class: with fewer, resamples say little of patients not seen
+FEWEST_DEFINED = 0.95  # share of the resamples in which a metric must be defined
+LEVELS = (2.5, 97.5)
+# Resamples repeat samples, which no calibration survives: their errors are all too high.
+NO_INTERVAL = {"ece": "no interval: resampling inflates a calibration error"}
+BLOCK = 2_000_000  # samples x draws at a time: 8 MB a table
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric with its interval.
+
+    Attributes:
+        value: Of all samples; NaN where it is not defined.
+        low: Lower end of the 95 % interval, or None.
+        high: Upper end, or None.
+        reason: Why there is no value or no interval, or an empty text.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    reason: str = ""
+
+
+def draws(groups: int, number: int, seed: int, block: int) -> Iterator[Counts]:
+    """Yield (``block`` or fewer, groups) tables: how often each group was drawn.
+
+    The resamples are the same for any ``block``.
+
+    Args:
+        groups: How many there are; as many are drawn, with replacement.
+        number: Resamples in all.
+        seed: Decides them.
+        block: Resamples at a time.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    for start in range(0, number, block):
+        rows = min(block, number - start)
+        # 64-bit integers are drawn one by one, so that the border of a block changes nothing.
+        taken = rng.integers(groups, size=(rows, groups), dtype=np.int64)
+        taken += np.arange(rows)[:, None] * groups
+        counts = np.bincount(taken.ravel(), minlength=rows * groups)
+        yield counts.reshape(rows, groups).astype(np.int32)
+
+
+def replicates(
+    scores: Scores, threshold: Floats | None, number: int = DRAWS, seed: int = 0
+) -> dict[str, Floats]:
+    """Return every metric of every resample, (number,) each; NaN where it is not defined.
+
+    Args:
+        scores: All labelled.
+        threshold: One a sample, (n,), or None.
+        number: Resamples.
+        seed: Decides them; the same groups and seed give the same resamples.
+    """
+    owners, group = np.unique(scores.group, return_inverse=True)
+    said = metrics.decide(scores.values, threshold)
+    parts = metrics.parts(scores.label, scores.values, said)
+    sums = {name: _by_group(part, group, len(owners)) for name, part in parts.items()}
+    orders = _rankings(scores, group)
+    block = max(1, BLOCK // max(len(scores), 1))
+    blocks = [_of_block(counts, sums, orders) for counts in draws(len(owners), number, seed, block)]
+    names = metrics.names(len(scores.names))
+    nothing = np.full(number, np.nan)
+    return {
+        name: np.concatenate([found[name] for found in blocks]) if name in blocks[0] else nothing
+        for name in names
+    }
+
+
+def _by_group(part: Floats, group: NDArray[np.intp], groups: int) -> Floats:
+    sums = np.zeros((groups, part.shape[1]))
+    np.add.at(sums, group, part)
+    return sums
+
+
+def _rankings(scores: Scores, group: NDArray[np.intp]) -> list[ranking.Ranking]:
+    """One a class; of two classes only the second's."""
+    classes = range(len(scores.names)) if len(scores.names) > 2 else (1,)
+    return [ranking.rank(scores.label == c, scores.values[:, c], group) for c in classes]
+
+
+def _of_block(
+    counts: Counts, sums: Mapping[str, Floats], orders: list[ranking.Ranking]
+) -> dict[str, Floats]:
+    weights = counts.astype(np.float64)
+    found = metrics.from_sums({name: weights @ each for name, each in sums.items()})
+    if len(orders) > 1:
+        each = np.stack([ranking.measure(order, counts).auroc for order in orders], axis=1)
+        return found | {"macro_auroc": metrics.mean(each)}
+    ranked = ranking.measure(orders[0], counts, tuple(metrics.SPECIFICITIES.values()))
+    return (
+        found
+        | {"auroc": ranked.auroc, "average_precision": ranked.average_precision}
+        | dict(zip(metrics.SPECIFICITIES, ranked.sensitivity, strict=True))
+    )
+
+
+def evaluate(
+    judged: Judged, number: int = DRAWS, seed: int = 0, only: tuple[str, ...] = ()
+) -> dict[str, Estimate]:
+    """Return every metric of the scored samples with its interval.
+
+    The threshold is chosen once, on the other samples, and is the same in every resample.
+
+    Args:
+        judged: What is scored; samples without a label are left out.
+        number: Resamples; 0 for values without intervals.
+        seed: Decides them.
+        only: Which metrics, or nothing for all.
+
+    Raises:
+        ConfigError: no sample has a label.
+    """
+    threshold = of(judged)
+    return estimates(judged.scores, threshold, number, seed, only)
+
+
+def estimates(
+    scores: Scores, threshold: Threshold, number: int, seed: int, only: tuple[str, ...] = ()
+) -> dict[str, Estimate]:
+    """Return what ``evaluate`` does, for a threshold that was chosen before."""
+    labelled = scores.labelled()
+    if not len(labelled):
+        raise ConfigError("Nothing can be scored: no sample has a label.")
+    each = None if threshold.each is None else threshold.each[scores.label >= 0]
+    values = metrics.point(labelled.label, labelled.values, each)
+    names = [name for name in values if not only or name in only]
+    few = few_groups(labelled)
+    drawn = replicates(labelled, each, number, seed) if number and not few else {}
+    for name in NO_INTERVAL:
+        drawn.pop(name, None)
+    reasons = {name: few or NO_INTERVAL.get(name) or _why(name, threshold) for name in names}
+    return {name: _estimate(values[name], drawn.get(name), reasons[name]) for name in names}
+
+
+def _estimate(value: float, drawn: Floats | None, reason: str) -> Estimate:
+    if not np.isfinite(value):
+        return Estimate(np.nan, reason=reason)
+    ends = None if drawn is None else interval(drawn)
+    if ends is None:
+        return Estimate(value, reason=reason if drawn is None else "undefined in many resamples")
+    return Estimate(value, *ends)
+
+
+def _why(name: str, threshold: Threshold) -> str:
+    if name in metrics.THRESHOLDED and threshold.reason:
+        return threshold.reason
+    return "needs samples of two classes"
+
+
+def few_groups(scores: Scores) -> str:
+    """Return why intervals would not be believable, or an empty text."""
+    counts = [len(np.unique(scores.group[scores.label == c])) for c in range(len(scores.names))]
+    present = sorted(count for count in counts if count)
+    if len(present) < 2:
+        return "needs samples of two classes"
+    fewest = present[0] if len(scores.names) == 2 else len(np.unique(scores.group)) // 2
+    if fewest >= FEWEST_GROUPS:
+        return ""
+    return f"no interval: too few groups of a class ({fewest}, at least {FEWEST_GROUPS})"
+
+
+def interval(drawn: Floats) -> tuple[float, float] | None:
+    """Return the 2.5 % and 97.5 % quantiles of the defined draws; None when too few are."""
+    known = drawn[np.isfinite(drawn)]
+    if known.size < FEWEST_DEFINED * drawn.size or not known.size:
+        return None
+    low, high = np.percentile(known, LEVELS)
+    return float(low), float(high)
+
+
+def compare(
+    first: Judged,
+    second: Judged,
+    number: int = DRAWS,
+    seed: int = 0,
+    only: tuple[str, ...] = (),
+) -> dict[str, dict[str, Any]]:
+    """Return, for each metric, how much higher ``first`` is, by a paired bootstrap.
+
+    Both are scored in the same resamples, so that what makes a resample easy cancels out.
+
+    Args:
+        first: Scores of one run.
+        second: Scores of the other, of the same samples in any order.
+        number: Resamples.
+        seed: Decides them.
+        only: Which metrics, or nothing for all.
+
+    Returns:
+        Metric -> ``difference``, ``ci95`` (or None), ``p`` (two-sided: how often the difference has
+        the other sign, doubled, at least 2 / (number + 1)) and ``reason``, where something is None.
+
+    Raises:
+        ConfigError: the samples, labels or classes differ.
+    """
+    one, other = first.scores.labelled(), second.scores.labelled()
+    one, place = _aligned(one, other)
+    sides = []
+    for judged, scores, order in ((first, one, None), (second, other, place)):
+        threshold = of(judged)
+        each = None if threshold.each is None else threshold.each[judged.scores.label >= 0]
+        if order is not None:
+            scores, each = scores.take(order), None if each is None else each[order]
+        sides.append((scores, each))
+    values = [metrics.point(scores.label, scores.values, each) for scores, each in sides]
+    few = few_groups(one)
+    drawn = [] if few else [replicates(scores, each, number, seed) for scores, each in sides]
+    return {
+        name: _difference(
+            values[0][name] - values[1][name],
+            drawn[0][name] - drawn[1][name] if drawn else None,
+            few,
+        )
+        for name in values[0]
+        if not only or name in only
+    }
+
+
+def _aligned(one: Scores, other: Scores) -> tuple[Scores, NDArray[np.intp]]:
+    """Return the first table, and where its samples are in the second."""
+    if one.names != other.names:
+        raise ConfigError(f"The runs have different classes: {one.names} and {other.names}.")
+    order = np.argsort(other.key, kind="stable")
+    place = np.searchsorted(other.key[order], one.key)
+    known = place < len(other)
+    known[known] = other.key[order][place[known]] == one.key[known]
+    if not known.all() or len(one) != len(other):
+        raise ConfigError(
+            f"Only runs that scored the same samples can be compared: {int(known.sum()):,} of "
+            f"{len(one):,} and {len(other):,} are common. Score both on the same data and fold."
+        )
+    found = order[place]
+    if np.any(one.label != other.label[found]) or np.any(one.group != other.group[found]):
+        raise ConfigError("The runs have different labels or groups for the same keys.")
+    return one, found
+
+
+def _difference(value: float, drawn: Floats | None, few: str) -> dict[str, Any]:
+    if not np.isfinite(value):
+        return {"difference": None, "ci95": None, "p": None, "reason": few or "not defined"}
+    ends = None if drawn is None else interval(drawn)
+    if drawn is None or ends is None:
+        reason = few or "undefined in many resamples"
+        return {"difference": value, "ci95": None, "p": None, "reason": reason}
+    known = drawn[np.isfinite(drawn)]
+    tail = min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0))
+    p = min(1.0, 2 * (tail + 1) / (known.size + 1))
+    return {"difference": value, "ci95": list(ends), "p": p}

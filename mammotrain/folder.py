@@ -1,0 +1,138 @@
+"""The folder of a run: who holds it, what was asked for, where it ran, and its log."""
+
+import fcntl
+import json
+import os
+import platform
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mammoprep.core.errors import EXIT_LOCKED, ConfigError, ResourceError
+
+CONFIG, LOG, ENV, LOCK = "config.toml", "log.jsonl", "env.json", ".lock"
+CHECKPOINTS = "checkpoints"
+PACKAGES = (
+    "mammoprep", "torch", "torchvision", "timm", "numpy", "opencv-python-headless", "scikit-learn",
+    "safetensors", "pyarrow",
+)  # fmt: skip
+Line = Mapping[str, Any]
+
+
+@contextmanager
+def held(out: Path, *, resume: bool) -> Iterator[None]:
+    """Hold a run's folder: new or empty, or, to go on, that of the same run.
+
+    Raises:
+        ConfigError: it holds something and ``resume`` is not given.
+        ResourceError: another run holds it.
+    """
+    if out.is_dir() and not resume and any(path.name != LOCK for path in out.iterdir()):
+        raise ConfigError(f"{out} is not empty. Give another --out, or --resume to go on there.")
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ResourceError(f"Another run holds {out}.", EXIT_LOCKED) from None
+        yield
+
+
+def write_config(out: Path, table: Mapping[str, Any], *, resume: bool) -> None:
+    """Write the resolved recipe; when going on, check that it is the same.
+
+    Raises:
+        ConfigError: the folder holds a run with other settings, with the difference.
+    """
+    path, text = out / CONFIG, to_toml(table)
+    if resume and path.is_file():
+        old, new = (flat(tomllib.loads(t)) for t in (path.read_text(encoding="utf-8"), text))
+        changed = [
+            f"{name}: {old.get(name)} -> {new.get(name)}"
+            for name in sorted({*old, *new})
+            if old.get(name) != new.get(name) and name not in ("train.epochs", "train.max_steps")
+        ]
+        if changed:
+            raise ConfigError(f"{out} holds a run with other settings: {'; '.join(changed)}.")
+    path.write_text(text, encoding="utf-8")
+
+
+def flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Return a nested table with dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{before}{name}.")
+        else:
+            found[f"{before}{name}"] = value
+    return found
+
+
+def to_toml(table: Mapping[str, Any], path: str = "") -> str:
+    """Return plain values as TOML: texts, numbers, truth values, lists, tables of these."""
+    plain = [f"{k} = {_toml(v)}" for k, v in table.items() if not isinstance(v, Mapping)]
+    lines = [f"[{path}]", *plain] if path else plain
+    parts = ["\n".join(lines)] if plain or path else []
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            parts.append(to_toml(value, f"{path}.{name}" if path else name))
+    return "\n\n".join(parts) + ("" if path else "\n")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    return json.dumps(str(value))  # a JSON text is a TOML text
+
+
+def write_env(out: Path, device: torch.device, ranks: int) -> None:
+    """Write where this ran: machine, versions, device."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    found = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "device_name": name,
+        "ranks": ranks,
+        "packages": {package: _version(package) for package in PACKAGES},
+    }
+    (out / ENV).write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def read_log(out: Path) -> list[dict[str, Any]]:
+    """Return the lines of log.jsonl; a last line that was cut off is left out."""
+    path = out / LOG
+    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
+def cut_log(out: Path, step: int) -> None:
+    """Take back what was logged after a step: it will be done again."""
+    kept = [line for line in read_log(out) if line["step"] <= step]
+    part = out / f".{LOG}.part"
+    part.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    part.replace(out / LOG)
+
+
+def add_to_log(out: Path, line: Line) -> None:
+    """Append a line to log.jsonl."""
+    with (out / LOG).open("a") as file:
+        file.write(json.dumps(line, allow_nan=False) + "\n")

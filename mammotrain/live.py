@@ -1,0 +1,91 @@
+"""What a person sees while a run goes on: a live table on a terminal, else a line every 30 s."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from mammotrain.trainer import Line, Watcher
+
+QUIET_SECONDS = 30.0
+SMOOTH = 0.9  # of the loss that is shown
+SHOWN = ("auroc", "macro_auroc", "accuracy", "balanced_accuracy", "loss")
+
+
+class Screen(Watcher):
+    """Shows loss, rate, data wait, GPU memory and validation."""
+
+    def __init__(self, console: Console) -> None:
+        """Remember where to print."""
+        self._console = console
+        self._live: Live | None = None
+        self._loss: float | None = None
+        self._last_line = time.monotonic()
+        self._total, self._batch_size = 0, 0
+
+    def start(self, step: int, total: int, batch_size: int) -> None:
+        """Remember how far it is."""
+        self._total, self._batch_size = total, batch_size
+        begins = f"from step {step:,} " if step else ""
+        self._console.print(f"Training {begins}to step {total:,}.", highlight=False)
+
+    def step(self, line: Line) -> None:
+        """Show a step."""
+        known = self._loss
+        loss = line["loss"]
+        self._loss = loss if known is None else SMOOTH * known + (1 - SMOOTH) * loss
+        if self._console.is_terminal:
+            if self._live is None:
+                self._live = Live(console=self._console, transient=True, refresh_per_second=4)
+                self._live.start()
+            self._live.update(self._table(line))
+        elif time.monotonic() - self._last_line >= QUIET_SECONDS:
+            self._last_line = time.monotonic()
+            self._console.print(self._sentence(line), highlight=False, soft_wrap=True)
+
+    def validated(self, line: Line) -> None:
+        """Print a validation; it stays."""
+        found = line["validation"]
+        told = [f"{name} {found[name]:.4f}" for name in SHOWN if isinstance(found.get(name), float)]
+        star = "  best so far" if line["best"] else ""
+        text = f"epoch {line['epoch']}: {', '.join(told)}{star}"
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def warn(self, message: str) -> None:
+        """Print one line."""
+        self._console.print(message, highlight=False, soft_wrap=True, markup=False)
+
+    def stop(self) -> None:
+        """Take the live table away."""
+        if self._live is not None:
+            self._live.stop()
+
+    def _left(self, line: Line) -> str:
+        samples = (self._total - line["step"]) * self._batch_size
+        minutes, rest = divmod(round(samples / max(line["images_per_second"], 1e-9)), 60)
+        return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+    def _sentence(self, line: Line) -> str:
+        return (
+            f"step {line['step']}, epoch {line['epoch'] + 1}: loss {self._loss:.4f}, "
+            f"{line['images_per_second']:.1f} images/s, {100 * line['data_wait']:.0f} % data wait, "
+            f"{self._left(line)} left"
+        )
+
+    def _table(self, line: Line) -> Table:
+        table = Table(show_header=False, box=None)
+        rows: list[tuple[str, Any]] = [
+            ("step", f"{line['step']:,} (epoch {line['epoch'] + 1})"),
+            ("loss", f"{self._loss:.4f}"),
+            ("learning rate", f"{line['lr']:.2e}"),
+            ("images/s", f"{line['images_per_second']:.1f}"),
+            ("data wait", f"{100 * line['data_wait']:.0f} %"),
+            ("time left", self._left(line)),
+        ]
+        if "gpu_gib" in line:
+            rows.append(("GPU memory", f"{line['gpu_gib']:.1f} GiB"))
+        for name, value in rows:
+            table.add_row(name, str(value))
+        return table

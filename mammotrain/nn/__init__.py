@@ -1,0 +1,1 @@
+"""Layers and solvers that models share."""

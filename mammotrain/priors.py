@@ -1,0 +1,64 @@
+"""Probabilities as they would be, had training seen classes as often as they are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoprep.core.errors import ConfigError
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """How often each class was seen, and how often it is; shares that sum to 1.
+
+    Attributes:
+        sampled: Share of each class among what was trained on, as sampled (and weighted).
+        natural: Share of each class in the training split.
+    """
+
+    sampled: tuple[float, ...]
+    natural: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check the shares; raises ConfigError."""
+        for name, shares in (("sampled", self.sampled), ("natural", self.natural)):
+            if len(shares) < 2 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+                raise ConfigError(f"The {name} prevalence must be shares of 1, got {shares}.")
+        if len(self.sampled) != len(self.natural):
+            raise ConfigError(f"Two prevalences of different classes: {self}.")
+        for seen, real in zip(self.sampled, self.natural, strict=True):
+            if real > 0 and seen == 0:
+                raise ConfigError(f"A class was never sampled: {self.sampled}, is {self.natural}.")
+
+    @property
+    def changes(self) -> bool:
+        """Whether sampling changed the prevalence at all."""
+        return not np.allclose(self.sampled, self.natural, rtol=0, atol=1e-6)
+
+
+def of_labels(sampled: NDArray[np.int64], natural: NDArray[np.int64], classes: int) -> Prior:
+    """Return the prior by the labels as sampled and as they are in the training split."""
+    return Prior(_shares(sampled, classes), _shares(natural, classes))
+
+
+def _shares(labels: NDArray[np.int64], classes: int) -> tuple[float, ...]:
+    counts: Sequence[int] = np.bincount(labels[labels >= 0], minlength=classes).tolist()
+    return tuple(count / max(sum(counts), 1) for count in counts)
+
+
+def correct(values: Floats, prior: Prior) -> Floats:
+    """Return (n, classes) probabilities for the natural prevalence; the rows sum to 1.
+
+    By Bayes' rule: each class's probability times natural by sampled share, normalised. Of two
+    classes the order of samples stays.
+    """
+    factor = np.divide(prior.natural, prior.sampled, out=np.zeros(len(prior.sampled)),
+                       where=np.array(prior.sampled) > 0)  # fmt: skip
+    odds = values * factor
+    total = odds.sum(axis=1, keepdims=True)
+    # A sample that is surely of a class that does not occur has no odds at all: it stays.
+    return np.where(total > 0, odds / np.where(total > 0, total, 1.0), values)

@@ -1,0 +1,240 @@
+"""``report.json``: every figure of a run, with its interval, level and what it is compared to."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoprep.core.errors import ConfigError
+from mammotrain import bootstrap, levels, metrics, priors, slices
+from mammotrain.bootstrap import Estimate
+from mammotrain.priors import Prior
+from mammotrain.scores import Scores
+from mammotrain.thresholds import Judged, Threshold, of
+
+FORMAT_VERSION = 1
+DIGITS = 6
+OF_SLICES = ("auroc", "average_precision", "f1", "sensitivity", "specificity")
+OF_SLICES_MULTICLASS = ("macro_auroc", "macro_f1", "accuracy", "balanced_accuracy")
+MAJORITY_THRESHOLD = 0.5
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class About:
+    """What was run, and how it is summed up.
+
+    Attributes:
+        recipe: Its name.
+        data: What it was scored on, in words.
+        split: ``fold0``, ``test``, ``fold0+test``, or ``cv``.
+        prior: What to correct the probabilities by, where sampling changed the prevalence.
+        combine: ``mean`` or ``max``: from images to breasts and patients.
+        draws: Resamples of the bootstrap; 0 for no intervals.
+        seed: Decides them.
+    """
+
+    recipe: str
+    data: str
+    split: str
+    prior: Prior | None = None
+    combine: str = "mean"
+    draws: int = bootstrap.DRAWS
+    seed: int = 0
+
+
+def assemble(
+    judged: Judged,
+    about: About,
+    baselines: Mapping[str, Judged | str] | None = None,
+    parts: Mapping[str, NDArray[np.str_]] | None = None,
+) -> Json:
+    """Return the content of ``report.json``: plain JSON values, no NaN.
+
+    Args:
+        judged: Scores as ``scores.csv`` has them, and the validation samples' or folds.
+        about: What was run.
+        baselines: Name -> the same for a baseline, on the same samples; or why there is none.
+            ``majority`` says the most frequent class and needs no threshold.
+        parts: Slice name -> which part each of ``judged.scores`` belongs to, (n,); see
+            ``slices.of_columns``.
+
+    Raises:
+        ConfigError: no sample has a label, or a baseline was asked about other samples.
+    """
+    judged = corrected(judged, about.prior)
+    scores = judged.scores.labelled()
+    if not len(scores):
+        raise ConfigError("Nothing can be scored: no sample has a label.")
+    threshold = of(judged)
+    upper = {level: _level(judged, level, about) for level in ("breast", "patient")}
+    return {
+        "format_version": FORMAT_VERSION,
+        "recipe": about.recipe,
+        "data": about.data,
+        "split": about.split,
+        "classes": list(scores.names),
+        **_counts(judged.scores),
+        **_threshold(threshold),
+        "prior": _prior(about.prior),
+        "metrics": _metrics(bootstrap.evaluate(judged, about.draws, about.seed), "image"),
+        "levels": {"combine": about.combine, **upper},
+        "confusion": _confusion(judged, threshold),
+        "baselines": {
+            name: _baseline(judged, name, other, about)
+            for name, other in sorted((baselines or {}).items())
+        },
+        "slices": {
+            name: _slice(judged, threshold, texts, about)
+            for name, texts in sorted((parts or {}).items())
+        },
+        "bootstrap": {"draws": about.draws, "seed": about.seed, "unit": "group"},
+    }
+
+
+def corrected(judged: Judged, prior: Prior | None) -> Judged:
+    """Return the same with probabilities for the natural prevalence; see ``priors.correct``."""
+    if prior is None or not prior.changes:
+        return judged
+    scores = judged.scores.with_values(priors.correct(judged.scores.values, prior))
+    validation = judged.validation
+    if validation is not None:
+        validation = validation.with_values(priors.correct(validation.values, prior))
+    return replace(judged, scores=scores, validation=validation)
+
+
+def write(path: Path, report: Mapping[str, Any]) -> None:
+    """Write ``report.json``, strict JSON, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def prior_of(report: Mapping[str, Any]) -> Prior | None:
+    """Return what the probabilities of a report were corrected by."""
+    found = report["prior"]
+    return None if found is None else Prior(tuple(found["sampled"]), tuple(found["natural"]))
+
+
+def _prior(prior: Prior | None) -> Json | None:
+    if prior is None or not prior.changes:
+        return None
+    return {"sampled": list(prior.sampled), "natural": list(prior.natural)}
+
+
+def _counts(scores: Scores) -> Json:
+    labelled = scores.labelled()
+    found = {"n": len(labelled), "groups": len(np.unique(labelled.group))}
+    unlabelled = {"unlabelled": len(scores) - len(labelled)} if len(scores) > len(labelled) else {}
+    return {**found, **unlabelled, "prevalence": _prevalence(labelled)}
+
+
+def _prevalence(scores: Scores) -> float | dict[str, float]:
+    """Share of the second of two classes, or of each of more."""
+    shares = np.bincount(scores.label, minlength=len(scores.names)) / len(scores)
+    if len(scores.names) == 2:
+        return _number(shares[1]) or 0.0
+    return {
+        name: round(float(share), DIGITS) for name, share in zip(scores.names, shares, strict=True)
+    }
+
+
+def _threshold(threshold: Threshold) -> Json:
+    found: Json = {"threshold": threshold.shown}
+    return found if threshold.shown is not None else {**found, "threshold_reason": threshold.reason}
+
+
+def _level(judged: Judged, level: str, about: About) -> Json:
+    scores = judged.scores.labelled()
+    validation = None if judged.validation is None else judged.validation.labelled()
+    tables = [scores] if validation is None else [scores, validation]
+    reasons = [levels.why_not(table, level) for table in tables if len(table)]
+    if any(reasons):
+        return {"n": None, "reason": next(filter(None, reasons))}
+    upper = replace(
+        judged,
+        scores=levels.aggregate(scores, level, about.combine),
+        validation=validation
+        if validation is None or not len(validation)
+        else levels.aggregate(validation, level, about.combine),
+    )
+    found = bootstrap.evaluate(upper, about.draws, about.seed)
+    return {**_counts(upper.scores), **_threshold(of(upper)), "metrics": _metrics(found, level)}
+
+
+def _confusion(judged: Judged, threshold: Threshold) -> list[list[int]] | None:
+    scores = judged.scores
+    said = metrics.decide(scores.values, threshold.each)
+    if said is None:
+        return None
+    known = scores.label >= 0
+    table: list[list[int]] = metrics.confusion(
+        scores.label[known], said[known], len(scores.names)
+    ).tolist()
+    return table
+
+
+def _baseline(judged: Judged, name: str, other: Judged | str, about: About) -> Json:
+    if isinstance(other, str):
+        return {"metrics": None, "reason": other}
+    if name == "majority" and len(other.scores.names) == 2:
+        other = replace(other, fixed=MAJORITY_THRESHOLD)
+    main = ("auroc", "macro_auroc")
+    found = bootstrap.compare(judged, other, about.draws, about.seed, main)
+    return {
+        "metrics": _metrics(bootstrap.evaluate(other, about.draws, about.seed), "image"),
+        "gain": {metric: _plain(difference) for metric, difference in found.items()},
+    }
+
+
+def _slice(
+    judged: Judged, threshold: Threshold, texts: NDArray[np.str_], about: About
+) -> dict[str, Json]:
+    scores = judged.scores
+    only = OF_SLICES if len(scores.names) == 2 else OF_SLICES_MULTICLASS
+    found = {}
+    for part in slices.ordered(texts):
+        inside = (texts == part) & (scores.label >= 0)
+        if not inside.any():
+            continue
+        each = None if threshold.each is None else threshold.each[inside]
+        chosen = scores.take(inside)
+        values = bootstrap.estimates(
+            chosen, replace(threshold, each=each), about.draws, about.seed, only
+        )
+        found[part] = {**_counts(chosen), "metrics": _metrics(values, "image")}
+    return found
+
+
+def _metrics(found: Mapping[str, Estimate], level: str) -> dict[str, Json]:
+    return {name: _estimate(estimate, level) for name, estimate in found.items()}
+
+
+def _estimate(estimate: Estimate, level: str) -> Json:
+    ends = None
+    if estimate.low is not None and estimate.high is not None:
+        ends = [_number(estimate.low), _number(estimate.high)]
+    found: Json = {"value": _number(estimate.value), "ci95": ends, "level": level}
+    return {**found, "reason": estimate.reason} if estimate.reason else found
+
+
+def _plain(difference: Mapping[str, Any]) -> Json:
+    ends = difference["ci95"]
+    return {
+        **difference,
+        "difference": _number(difference["difference"]),
+        "ci95": None if ends is None else [_number(end) for end in ends],
+        "p": _number(difference["p"]),
+    }
+
+
+def _number(value: float | None) -> float | None:
+    """Six decimals, so that the last bits of another machine's sums do not show; None for NaN."""
+    if value is None or not np.isfinite(value):
+        return None
+    return round(float(value), DIGITS)

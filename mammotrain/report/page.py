@@ -1,0 +1,99 @@
+"""The run's page: one self-contained HTML document, the same for the same input.
+
+It asks for nothing outside itself and holds no script. Every text is escaped by the template
+engine, whatever its source.
+"""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mammotrain import priors
+from mammotrain.report import assemble, curves, pictures, tables, training
+from mammotrain.report.pictures import Picture
+from mammotrain.scores import Scores
+
+TEXT_LIMIT = 2000
+_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def render(
+    report: Mapping[str, Any],
+    log: Sequence[Mapping[str, Any]],
+    scores: Scores,
+    picture: Picture,
+) -> str:
+    """Return the page of a run.
+
+    Args:
+        report: What ``assemble.assemble`` returned, or report.json.
+        log: Rows of log.jsonl, in order; may be empty. A step has ``step`` and numbers by name, a
+            validation has ``validation``, a mapping of metrics.
+        scores: As scores.csv has them; corrected here as the report says.
+        picture: Gives a sample's picture by its key; see ``pictures.sheets``.
+    """
+    shown = scores.labelled()
+    prior = assemble.prior_of(report)
+    if prior is not None:
+        shown = shown.with_values(priors.correct(shown.values, prior))
+    table = report["confusion"]
+    decisions = None if table is None else np.array(table, np.int64)
+    context = {
+        "report": report,
+        "head": tables.headline(report),
+        "facts": tables.facts(report),
+        "scores": tables.scores(report),
+        "baselines": tables.baselines(report),
+        "slices": tables.slices(report),
+        "confusion": tables.confusion(report),
+        "curves": curves.of_scores(shown, decisions),
+        "training": training.curves(log),
+        "summary": training.summary(log),
+        "validations": training.validations(log),
+        "statistics": training.statistics(log),
+        "sheets": pictures.sheets(shown, picture),
+    }
+    return _environment().get_template("run.html.j2").render(context)
+
+
+def write(path: Path, page: str) -> None:
+    """Write ``report.html``, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(page, encoding="utf-8", newline="\n")
+    partial.replace(path)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("mammotrain", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_cell,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(thousands=lambda count: f"{count:,}")
+    return environment
+
+
+def _cell(value: Any) -> Any:
+    # Markup is a subclass of str: what is already safe passes unchanged.
+    return visible(value) if type(value) is str else value
+
+
+def visible(text: str) -> str:
+    r"""Return ``text`` with invisible characters written out (``\u202e``), cut when very long."""
+    shown = text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
+    if shown.isprintable():
+        return shown
+    return "".join(
+        f"\\u{ord(mark):04x}" if unicodedata.category(mark) in _INVISIBLE else mark
+        for mark in shown
+    )

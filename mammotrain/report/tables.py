@@ -1,0 +1,258 @@
+"""The tables of a run's page, as plain values in the order they are shown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mammotrain import metrics
+
+Json = Mapping[str, Any]
+
+TITLES = {
+    "auroc": "AUROC",
+    "macro_auroc": "AUROC, macro, one against the rest",
+    "average_precision": "Average precision",
+    "f1": "F1",
+    "macro_f1": "F1, macro",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "sensitivity_at_specificity_90": "Sensitivity at 90 % specificity",
+    "sensitivity_at_specificity_95": "Sensitivity at 95 % specificity",
+    "pf1": "pF1, of probabilities",
+    "pf1_binarised": "pF1, of decisions",
+    "brier": "Brier score",
+    "ece": "Calibration error",
+}
+MAIN = ("auroc", "macro_auroc")
+OF_BASELINES = (
+    *MAIN, "average_precision", "f1", "macro_f1", "accuracy", "balanced_accuracy", "pf1", "brier",
+)  # fmt: skip
+BASELINES = {
+    "majority": "Majority class",
+    "shortcut": "Grey level alone",
+    "metadata": "Age, machine, view",
+}
+CONFUSION = 12  # classes of which every cell is shown
+PAIRS = 20
+
+
+def title(name: str) -> str:
+    """Return what a metric is called for people."""
+    return TITLES.get(name, name.replace("_", " "))
+
+
+def main_metric(report: Json) -> str:
+    """Return the metric that a report begins with."""
+    return next(name for name in MAIN if name in report["metrics"])
+
+
+def figure(estimate: Json | None) -> dict[str, Any]:
+    """Return a metric's cell: ``value`` and ``ends`` as texts, and why something is missing."""
+    if estimate is None:
+        return {"value": "", "ends": "", "reason": ""}
+    ends = estimate["ci95"]
+    return {
+        "value": "-" if estimate["value"] is None else f"{estimate['value']:.3f}",
+        "ends": "" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}",
+        "reason": estimate.get("reason", ""),
+    }
+
+
+def headline(report: Json) -> dict[str, Any]:
+    """Return the figures at the top and the sentences that warn."""
+    shown = [main_metric(report), "average_precision", "f1", "macro_f1", "balanced_accuracy"]
+    found = [name for name in shown if name in report["metrics"]]
+    return {
+        "figures": [{"name": title(n), **figure(report["metrics"][n])} for n in found],
+        "prevalence": _prevalence(report),
+        "alarms": alarms(report),
+    }
+
+
+def _prevalence(report: Json) -> str:
+    share = report["prevalence"]
+    if isinstance(share, Mapping):
+        return ", ".join(f"{value:.1%} {name}" for name, value in share.items())
+    return f"{share:.1%} {report['classes'][1]}"
+
+
+def alarms(report: Json) -> list[str]:
+    """Return what a reader must know before believing the scores."""
+    name = main_metric(report)
+    found = []
+    ends = report["metrics"][name]["ci95"]
+    if ends is None:
+        found.append(f"{title(name)} has no interval: {report['metrics'][name].get('reason', '')}.")
+    elif ends[0] <= 0.5 <= ends[1]:
+        found.append(
+            f"Chance is not ruled out: the interval of {title(name)} holds 0.5 "
+            f"({ends[0]:.3f} to {ends[1]:.3f})."
+        )
+    for baseline, other in report["baselines"].items():
+        gain = (other.get("gain") or {}).get(name)
+        if baseline != "majority" and gain and gain["ci95"] and gain["ci95"][0] <= 0:
+            what = BASELINES.get(baseline, baseline)
+            found.append(
+                f"Not shown to be better than a baseline that never looks for a disease ({what}): "
+                f"{title(name)} is {gain['difference']:+.3f} higher "
+                f"({gain['ci95'][0]:+.3f} to {gain['ci95'][1]:+.3f})."
+            )
+    return found
+
+
+def facts(report: Json) -> list[tuple[str, str]]:
+    """Return what was scored and how, as (name, text) pairs."""
+    found = [
+        ("Recipe", str(report["recipe"])),
+        ("Data", str(report["data"])),
+        ("Split", str(report["split"])),
+        ("Classes", ", ".join(report["classes"])),
+        ("Prevalence", _prevalence(report)),
+        ("Threshold", _threshold(report)),
+        ("Intervals", _intervals(report["bootstrap"])),
+    ]
+    if report["prior"] is not None:
+        found.append(("Probabilities", _prior(report)))
+    if report.get("unlabelled"):
+        found.append(("Left out", f"{report['unlabelled']:,} samples without a label"))
+    return found
+
+
+def _threshold(report: Json) -> str:
+    shown = report["threshold"]
+    if shown is None:
+        return f"none: {report['threshold_reason']}"
+    if isinstance(shown, Mapping):
+        each = ", ".join(f"{value:.3f} for {fold}" for fold, value in shown.items())
+        return f"highest F1 on the other folds: {each}"
+    return f"{shown:.4g}, the highest F1 on the validation samples"
+
+
+def _intervals(bootstrap: Json) -> str:
+    if not bootstrap["draws"]:
+        return "not computed"
+    return f"95 %, {bootstrap['draws']:,} resamples of whole groups"
+
+
+def _prior(report: Json) -> str:
+    sampled, natural = report["prior"]["sampled"], report["prior"]["natural"]
+    each = [
+        f"{name} {new:.2%} instead of {old:.2%}"
+        for name, new, old in zip(report["classes"], natural, sampled, strict=True)
+    ]
+    return f"corrected to the prevalence of the training split: {', '.join(each)}"
+
+
+def scores(report: Json) -> dict[str, Any]:
+    """Return the metrics of image, breast and patient level, one row a metric."""
+    upper = {level: report["levels"][level] for level in ("breast", "patient")}
+    present = {"image": report} | {k: v for k, v in upper.items() if v["n"] is not None}
+    return {
+        "levels": [
+            {"name": name, "n": level["n"], "groups": level["groups"]}
+            for name, level in present.items()
+        ],
+        "rows": [
+            {
+                "title": title(name),
+                "cells": [figure(level["metrics"][name]) for level in present.values()],
+            }
+            for name in report["metrics"]
+        ],
+        "missing": [(k, v["reason"]) for k, v in upper.items() if v["n"] is None],
+        "combine": report["levels"]["combine"],
+    }
+
+
+def baselines(report: Json) -> dict[str, Any]:
+    """Return the model's metrics beside those of the baselines, one row a metric."""
+    order = [*BASELINES, *(n for n in report["baselines"] if n not in BASELINES)]
+    chosen = [n for n in order if (report["baselines"].get(n) or {}).get("metrics")]
+    tables = [report["metrics"], *(report["baselines"][name]["metrics"] for name in chosen)]
+    main = main_metric(report)
+    gains = [report["baselines"][name]["gain"][main] for name in chosen]
+    return {
+        "names": [BASELINES.get(name, name) for name in chosen],
+        "rows": [
+            {"title": title(name), "cells": [figure(table.get(name)) for table in tables]}
+            for name in OF_BASELINES
+            if name in report["metrics"]
+        ],
+        "main": title(main),
+        "gains": [_gain(gain) for gain in gains],
+        "missing": [
+            (BASELINES.get(name, name), other["reason"])
+            for name, other in report["baselines"].items()
+            if not other["metrics"]
+        ],
+    }
+
+
+def _gain(gain: Json) -> dict[str, Any]:
+    ends = gain["ci95"]
+    return {
+        "value": "-" if gain["difference"] is None else f"{gain['difference']:+.3f}",
+        "ends": "" if ends is None else f"{ends[0]:+.3f} to {ends[1]:+.3f}",
+        "reason": gain.get("reason", ""),
+    }
+
+
+def slices(report: Json) -> list[dict[str, Any]]:
+    """Return one table a slice, one row a part."""
+    main = main_metric(report)
+    found = []
+    for name, parts in report["slices"].items():
+        others = [m for m in next(iter(parts.values()))["metrics"] if m != main]
+        rows = [_part(part, values, main, others) for part, values in parts.items()]
+        found.append(
+            {
+                "name": name.capitalize(),
+                "main": title(main),
+                "others": [title(metric) for metric in others],
+                "rows": rows,
+                "whole": report["metrics"][main]["value"],
+            }
+        )
+    return found
+
+
+def _part(part: str, values: Json, main: str, others: Sequence[str]) -> dict[str, Any]:
+    share, estimate = values["prevalence"], values["metrics"][main]
+    return {
+        "name": part,
+        "n": values["n"],
+        "groups": values["groups"],
+        "prevalence": "" if isinstance(share, Mapping) else f"{share:.1%}",
+        "main": figure(estimate),
+        "place": estimate["value"],
+        "ends": estimate["ci95"],
+        "others": [figure(values["metrics"][metric]) for metric in others],
+    }
+
+
+def confusion(report: Json) -> dict[str, Any] | None:
+    """Return the table of decisions with shares of each true class; the worst pairs of many."""
+    table = report["confusion"]
+    if table is None:
+        return None
+    names = report["classes"]
+    cells = [
+        [{"count": count, "share": count / max(sum(row), 1)} for count in row] for row in table
+    ]
+    if len(names) <= CONFUSION:
+        return {"names": names, "rows": list(zip(names, cells, strict=True)), "pairs": []}
+    pairs = [
+        (-cell["count"], names[true], names[said], cell)
+        for true, row in enumerate(cells)
+        for said, cell in enumerate(row)
+        if true != said and cell["count"]
+    ]
+    pairs.sort(key=lambda pair: pair[:3])
+    shown = [{"true": true, "said": said, **cell} for _, true, said, cell in pairs[:PAIRS]]
+    return {"names": names, "rows": [], "pairs": shown}
+
+
+def lower_is_better(name: str) -> bool:
+    """Return whether a lower value of a metric is the better one."""
+    return name in metrics.LOWER_IS_BETTER

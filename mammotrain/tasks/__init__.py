@@ -1,0 +1,1 @@
+"""What can be learned from shards: one file a task, found by its name."""

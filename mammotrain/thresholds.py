@@ -1,0 +1,101 @@
+"""Where a probability becomes a decision: chosen on samples other than those that are scored."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammotrain.scores import Scores
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Samples to score, and the others that may choose a threshold.
+
+    Attributes:
+        scores: What is scored.
+        validation: Scores of samples of other groups, or None. Not needed with folds: there the
+            other folds choose.
+        fixed: A threshold that needs no choosing, or None.
+    """
+
+    scores: Scores
+    validation: Scores | None = None
+    fixed: float | None = None
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A threshold, or why there is none.
+
+    Attributes:
+        each: One a sample of ``Judged.scores``, (n,); None when there is none.
+        shown: The number; by fold where every fold has its own.
+        reason: Why there is none, or an empty text.
+    """
+
+    each: Floats | None
+    shown: float | dict[str, float] | None
+    reason: str = ""
+
+
+def choose(positive: NDArray[np.bool_], score: Floats) -> float | None:
+    """Return the threshold of the highest F1; None when one class is missing.
+
+    It lies midway between the last score that counts as positive and the next lower one. Of several
+    with the same F1 the highest is taken.
+
+    Args:
+        positive: (n,) which samples are.
+        score: (n,) probabilities.
+    """
+    if not positive.any() or positive.all():
+        return None
+    order = np.argsort(-score, kind="stable")
+    falling = score[order]
+    last = np.flatnonzero(np.append(np.diff(falling) != 0, True))
+    true = np.cumsum(positive[order])[last]
+    f1 = 2 * true / (last + 1 + positive.sum())
+    place = int(np.argmax(f1))
+    cut = float(falling[last[place]])
+    if place + 1 == len(last):
+        return cut
+    middle = (cut + float(falling[last[place + 1]])) / 2
+    # Between neighbouring floats there is no middle: it rounds to one of the two.
+    return middle if middle > falling[last[place + 1]] else cut
+
+
+def of(judged: Judged) -> Threshold:
+    """Return the threshold for the samples that are scored, chosen on none of them.
+
+    Two classes only; with more the most probable class is said and no threshold is needed.
+    """
+    scores = judged.scores
+    if len(scores.names) > 2:
+        return Threshold(None, None, "the most probable class is said")
+    if judged.fixed is not None:
+        return Threshold(np.full(len(scores), judged.fixed), judged.fixed)
+    if judged.validation is not None:
+        validation = judged.validation.labelled()
+        found = choose(validation.label == 1, validation.values[:, 1])
+        if found is None:
+            return Threshold(None, None, "the validation samples hold only one class")
+        return Threshold(np.full(len(scores), found), found)
+    if scores.fold is not None:
+        return _by_fold(scores, scores.fold)
+    return Threshold(None, None, "no validation samples to choose a threshold on")
+
+
+def _by_fold(scores: Scores, folds: NDArray[np.str_]) -> Threshold:
+    each, shown = np.empty(len(scores)), {}
+    for fold in np.unique(folds):
+        inside = folds == fold
+        others = scores.take(~inside).labelled()
+        found = choose(others.label == 1, others.values[:, 1])
+        if found is None:
+            return Threshold(None, None, f"the folds other than {fold} hold only one class")
+        each[inside] = found
+        shown[str(fold)] = found
+    return Threshold(each, shown)
