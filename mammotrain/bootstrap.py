@@ -24,7 +24,10 @@ FEWEST_GROUPS = 5  # of each class: with fewer, resamples say little of patients
 FEWEST_DEFINED = 0.95  # share of the resamples in which a metric must be defined
 LEVELS = (2.5, 97.5)
 # Resamples repeat samples, which no calibration survives: their errors are all too high.
-NO_INTERVAL = {"ece": "no interval: resampling inflates a calibration error"}
+NO_INTERVAL = {"ece": "resampling inflates a calibration error"}
+ONE_CLASS = "needs samples of two classes"
+UNDEFINED = "undefined in too many resamples"
+NOT_DRAWN = "no resamples were asked for"
 BLOCK = 2_000_000  # samples x draws at a time: 8 MB a table
 
 
@@ -154,23 +157,25 @@ def estimates(
     drawn = replicates(labelled, each, number, seed) if number and not few else {}
     for name in NO_INTERVAL:
         drawn.pop(name, None)
-    reasons = {name: few or NO_INTERVAL.get(name) or _why(name, threshold) for name in names}
-    return {name: _estimate(values[name], drawn.get(name), reasons[name]) for name in names}
+    return {
+        name: _estimate(values[name], drawn.get(name), few or NO_INTERVAL.get(name, NOT_DRAWN))
+        if np.isfinite(values[name])
+        else Estimate(np.nan, reason=_why(name, threshold))
+        for name in names
+    }
 
 
 def _estimate(value: float, drawn: Floats | None, reason: str) -> Estimate:
-    if not np.isfinite(value):
-        return Estimate(np.nan, reason=reason)
     ends = None if drawn is None else interval(drawn)
     if ends is None:
-        return Estimate(value, reason=reason if drawn is None else "undefined in many resamples")
+        return Estimate(value, reason=reason if drawn is None else UNDEFINED)
     return Estimate(value, *ends)
 
 
 def _why(name: str, threshold: Threshold) -> str:
     if name in metrics.THRESHOLDED and threshold.reason:
         return threshold.reason
-    return "needs samples of two classes"
+    return ONE_CLASS
 
 
 def few_groups(scores: Scores) -> str:
@@ -178,11 +183,11 @@ def few_groups(scores: Scores) -> str:
     counts = [len(np.unique(scores.group[scores.label == c])) for c in range(len(scores.names))]
     present = sorted(count for count in counts if count)
     if len(present) < 2:
-        return "needs samples of two classes"
+        return ONE_CLASS
     fewest = present[0] if len(scores.names) == 2 else len(np.unique(scores.group)) // 2
     if fewest >= FEWEST_GROUPS:
         return ""
-    return f"no interval: too few groups of a class ({fewest}, at least {FEWEST_GROUPS})"
+    return f"fewer than {FEWEST_GROUPS} groups of a class ({fewest})"
 
 
 def interval(drawn: Floats) -> tuple[float, float] | None:
@@ -266,7 +271,7 @@ def _difference(value: float, drawn: Floats | None, few: str) -> dict[str, Any]:
         return {"difference": None, "ci95": None, "p": None, "reason": few or "not defined"}
     ends = None if drawn is None else interval(drawn)
     if drawn is None or ends is None:
-        reason = few or "undefined in many resamples"
+        reason = few or UNDEFINED
         return {"difference": value, "ci95": None, "p": None, "reason": reason}
     known = drawn[np.isfinite(drawn)]
     tail = min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0))

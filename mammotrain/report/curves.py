@@ -43,7 +43,7 @@ def _guide(x: list[float], y: list[float], name: str) -> Line:
 
 
 def _mark(x: float, y: float) -> Line:
-    return Line(np.array([x]), np.array([y]), "second", "chosen threshold", dots=True)
+    return Line(np.array([x]), np.array([y]), "mark", "chosen threshold", dots=True)
 
 
 def _roc(scores: Scores, confusion: NDArray[np.int64] | None) -> Plot:
@@ -71,8 +71,9 @@ def _precision_recall(scores: Scores, confusion: NDArray[np.int64] | None) -> Pl
     precision, recall, _ = precision_recall_curve(positive, scores.values[:, 1])
     share = float(positive.mean())
     # The last point, (0, 1), is a convention and no threshold's; a line to it would mislead.
+    precision[-1] = precision[-2]
     lines = [_guide([0, 1], [share, share], "prevalence")]
-    lines.append(Line(*thinned(recall[:-1], precision[:-1])))
+    lines.append(Line(*thinned(recall, precision)))
     if confusion is not None and confusion[:, 1].any():
         hits = confusion[1, 1]
         lines.append(_mark(hits / confusion[1].sum(), hits / confusion[:, 1].sum()))
@@ -91,13 +92,21 @@ def _calibration(scores: Scores) -> Plot:
     kept = count > 0
     mean = np.bincount(place, said, metrics.BINS)[kept] / count[kept]
     share = np.bincount(place, right, metrics.BINS)[kept] / count[kept]
-    spread = 1.96 * np.sqrt(share * (1 - share) / count[kept])
+    low, high = _wilson(share, count[kept])
     lines = [
         _guide([0, 1], [0, 1], "perfect"),
-        Line(mean, np.clip(share - spread, 0, 1), "band", "", np.clip(share + spread, 0, 1)),
+        Line(mean, low, "band", "95 % of the bin", high),
         Line(mean, share, dots=True),
     ]
     return draw("Calibration", _unit(labels[0]), _unit(labels[1]), lines)
+
+
+def _wilson(share: Floats, count: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Return Wilson's 95 % interval of a share of ``count``: wide for few, even if all agree."""
+    z = 1.96
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return middle - half, middle + half
 
 
 def _histogram(scores: Scores) -> Plot:

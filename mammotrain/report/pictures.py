@@ -28,6 +28,7 @@ class Tile(NamedTuple):
         uri: ``data:image/jpeg;base64,...``, or empty without a picture.
         width: Columns on the page; a small patch is shown larger by a whole number.
         height: Rows on the page.
+        zoomed: Whether it is shown larger.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Tile(NamedTuple):
     uri: Markup
     width: int
     height: int
+    zoomed: bool
 
 
 class Sheet(NamedTuple):
@@ -98,9 +100,9 @@ def _tile(scores: Scores, row: int, picture: Picture) -> Tile:
     return Tile(str(scores.key[row]), facts, said, *_thumbnail(picture(str(scores.key[row]))))
 
 
-def _thumbnail(large: NDArray[np.uint8] | None) -> tuple[Markup, int, int]:
+def _thumbnail(large: NDArray[np.uint8] | None) -> tuple[Markup, int, int, bool]:
     if large is None or not large.size:
-        return Markup(""), 0, 0
+        return Markup(""), 0, 0, False
     rows, columns = large.shape[:2]
     scale = min(HEIGHT / rows, WIDTH / columns, 1.0)
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
@@ -111,4 +113,4 @@ def _thumbnail(large: NDArray[np.uint8] | None) -> tuple[Markup, int, int]:
     zoom = max(1, min(HEIGHT // small.shape[0], WIDTH // small.shape[1]))
     # Markup: base64 holds no mark that HTML reads, and the cut for long texts must not apply.
     uri = Markup("data:image/jpeg;base64,") + b64encode(encoded.tobytes()).decode("ascii")
-    return uri, zoom * small.shape[1], zoom * small.shape[0]
+    return uri, zoom * small.shape[1], zoom * small.shape[0], zoom > 1

@@ -47,7 +47,7 @@ class Line:
     Attributes:
         x: (n,) ascending or not.
         y: (n,); NaN interrupts nothing, it is left out.
-        kind: Its CSS class: ``main``, ``second``, ``guide``, ``band``, or ``c0`` to ``c7``.
+        kind: Its CSS class: ``main``, ``second``, ``guide``, ``band``, ``mark``, ``c0`` ....
         name: For the legend; empty for none.
         upto: (n,) other border of an area, or None.
         dots: Show the points, too.

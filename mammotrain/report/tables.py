@@ -1,18 +1,16 @@
 """The tables of a run's page, as plain values in the order they are shown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-from mammotrain import metrics
 
 Json = Mapping[str, Any]
 
 TITLES = {
     "auroc": "AUROC",
-    "macro_auroc": "AUROC, macro, one against the rest",
+    "macro_auroc": "Macro AUROC",
     "average_precision": "Average precision",
     "f1": "F1",
-    "macro_f1": "F1, macro",
+    "macro_f1": "Macro F1",
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
     "sensitivity": "Sensitivity",
@@ -33,6 +31,7 @@ BASELINES = {
     "shortcut": "Grey level alone",
     "metadata": "Age, machine, view",
 }
+NO_INTERVAL = "no interval"
 CONFUSION = 12  # classes of which every cell is shown
 PAIRS = 20
 
@@ -51,12 +50,17 @@ def figure(estimate: Json | None) -> dict[str, Any]:
     """Return a metric's cell: ``value`` and ``ends`` as texts, and why something is missing."""
     if estimate is None:
         return {"value": "", "ends": "", "reason": ""}
-    ends = estimate["ci95"]
+    ends, missing = estimate["ci95"], estimate["value"] is None
     return {
-        "value": "-" if estimate["value"] is None else f"{estimate['value']:.3f}",
-        "ends": "" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}",
+        "value": "-" if missing else f"{estimate['value']:.3f}",
+        "ends": f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "" if missing else NO_INTERVAL,
         "reason": estimate.get("reason", ""),
     }
+
+
+def _reasons(cells: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return why values or intervals are missing in some cells, each reason once."""
+    return list(dict.fromkeys(cell["reason"] for cell in cells if cell["reason"]))
 
 
 def headline(report: Json) -> dict[str, Any]:
@@ -73,8 +77,8 @@ def headline(report: Json) -> dict[str, Any]:
 def _prevalence(report: Json) -> str:
     share = report["prevalence"]
     if isinstance(share, Mapping):
-        return ", ".join(f"{value:.1%} {name}" for name, value in share.items())
-    return f"{share:.1%} {report['classes'][1]}"
+        return ", ".join(f"{100 * value:.1f} % {name}" for name, value in share.items())
+    return f"{100 * share:.1f} % {report['classes'][1]}"
 
 
 def alarms(report: Json) -> list[str]:
@@ -83,7 +87,7 @@ def alarms(report: Json) -> list[str]:
     found = []
     ends = report["metrics"][name]["ci95"]
     if ends is None:
-        found.append(f"{title(name)} has no interval: {report['metrics'][name].get('reason', '')}.")
+        found.append(f"{title(name)} has no interval: {report['metrics'][name]['reason']}.")
     elif ends[0] <= 0.5 <= ends[1]:
         found.append(
             f"Chance is not ruled out: the interval of {title(name)} holds 0.5 "
@@ -138,7 +142,7 @@ def _intervals(bootstrap: Json) -> str:
 def _prior(report: Json) -> str:
     sampled, natural = report["prior"]["sampled"], report["prior"]["natural"]
     each = [
-        f"{name} {new:.2%} instead of {old:.2%}"
+        f"{name} {100 * new:.2f} % instead of {100 * old:.2f} %"
         for name, new, old in zip(report["classes"], natural, sampled, strict=True)
     ]
     return f"corrected to the prevalence of the training split: {', '.join(each)}"
@@ -148,18 +152,20 @@ def scores(report: Json) -> dict[str, Any]:
     """Return the metrics of image, breast and patient level, one row a metric."""
     upper = {level: report["levels"][level] for level in ("breast", "patient")}
     present = {"image": report} | {k: v for k, v in upper.items() if v["n"] is not None}
+    rows = [
+        {
+            "title": title(name),
+            "cells": [figure(level["metrics"][name]) for level in present.values()],
+        }
+        for name in report["metrics"]
+    ]
     return {
         "levels": [
             {"name": name, "n": level["n"], "groups": level["groups"]}
             for name, level in present.items()
         ],
-        "rows": [
-            {
-                "title": title(name),
-                "cells": [figure(level["metrics"][name]) for level in present.values()],
-            }
-            for name in report["metrics"]
-        ],
+        "rows": rows,
+        "reasons": _reasons(cell for row in rows for cell in row["cells"]),
         "missing": [(k, v["reason"]) for k, v in upper.items() if v["n"] is None],
         "combine": report["levels"]["combine"],
     }
@@ -171,16 +177,18 @@ def baselines(report: Json) -> dict[str, Any]:
     chosen = [n for n in order if (report["baselines"].get(n) or {}).get("metrics")]
     tables = [report["metrics"], *(report["baselines"][name]["metrics"] for name in chosen)]
     main = main_metric(report)
-    gains = [report["baselines"][name]["gain"][main] for name in chosen]
+    gains = [_gain(report["baselines"][name]["gain"][main]) for name in chosen]
+    rows = [
+        {"title": title(name), "cells": [figure(table.get(name)) for table in tables]}
+        for name in OF_BASELINES
+        if name in report["metrics"]
+    ]
     return {
         "names": [BASELINES.get(name, name) for name in chosen],
-        "rows": [
-            {"title": title(name), "cells": [figure(table.get(name)) for table in tables]}
-            for name in OF_BASELINES
-            if name in report["metrics"]
-        ],
+        "rows": rows,
         "main": title(main),
-        "gains": [_gain(gain) for gain in gains],
+        "gains": gains,
+        "reasons": _reasons([*(cell for row in rows for cell in row["cells"]), *gains]),
         "missing": [
             (BASELINES.get(name, name), other["reason"])
             for name, other in report["baselines"].items()
@@ -193,7 +201,7 @@ def _gain(gain: Json) -> dict[str, Any]:
     ends = gain["ci95"]
     return {
         "value": "-" if gain["difference"] is None else f"{gain['difference']:+.3f}",
-        "ends": "" if ends is None else f"{ends[0]:+.3f} to {ends[1]:+.3f}",
+        "ends": NO_INTERVAL if ends is None else f"{ends[0]:+.3f} to {ends[1]:+.3f}",
         "reason": gain.get("reason", ""),
     }
 
@@ -205,6 +213,7 @@ def slices(report: Json) -> list[dict[str, Any]]:
     for name, parts in report["slices"].items():
         others = [m for m in next(iter(parts.values()))["metrics"] if m != main]
         rows = [_part(part, values, main, others) for part, values in parts.items()]
+        cells = (cell for row in rows for cell in (row["main"], *row["others"]))
         found.append(
             {
                 "name": name.capitalize(),
@@ -212,6 +221,7 @@ def slices(report: Json) -> list[dict[str, Any]]:
                 "others": [title(metric) for metric in others],
                 "rows": rows,
                 "whole": report["metrics"][main]["value"],
+                "reasons": _reasons(cells),
             }
         )
     return found
@@ -223,7 +233,7 @@ def _part(part: str, values: Json, main: str, others: Sequence[str]) -> dict[str
         "name": part,
         "n": values["n"],
         "groups": values["groups"],
-        "prevalence": "" if isinstance(share, Mapping) else f"{share:.1%}",
+        "prevalence": "" if isinstance(share, Mapping) else f"{100 * share:.1f} %",
         "main": figure(estimate),
         "place": estimate["value"],
         "ends": estimate["ci95"],
@@ -251,8 +261,3 @@ def confusion(report: Json) -> dict[str, Any] | None:
     pairs.sort(key=lambda pair: pair[:3])
     shown = [{"true": true, "said": said, **cell} for _, true, said, cell in pairs[:PAIRS]]
     return {"names": names, "rows": [], "pairs": shown}
-
-
-def lower_is_better(name: str) -> bool:
-    """Return whether a lower value of a metric is the better one."""
-    return name in metrics.LOWER_IS_BETTER

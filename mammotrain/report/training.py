@@ -17,7 +17,7 @@ KNOWN = {
     "images_per_second": ("Speed", "images/s"),
     "data_wait": ("Waiting for data", "share of the step"),
 }
-FROM_ZERO = {"images_per_second", "data_wait"}
+FROM_ZERO = {"lr", "images_per_second", "data_wait"}
 NO_CURVE = {"step", "epoch", "loss_hex", "best"}
 MOST = 24  # curves of one section
 
@@ -53,7 +53,9 @@ def summary(log: Log) -> list[tuple[str, str]]:
     if _known(speed):
         found.append(("Median speed", f"{np.nanmedian(speed):,.1f} images/s"))
     if _known(wait):
-        found.append(("Mean share of a step spent waiting for data", f"{np.nanmean(wait):.1%}"))
+        found.append(
+            ("Mean share of a step spent waiting for data", f"{100 * np.nanmean(wait):.1f} %")
+        )
     best = [row for row in log if row.get("best") is True]
     if best:
         found.append(("Best checkpoint", f"step {int(best[-1]['step']):,}"))
@@ -103,7 +105,7 @@ def _validated(rows: Log, name: str) -> Plot | None:
     lines = [Line(steps, values, dots=True)]
     if best.any():
         place = np.flatnonzero(best)[-1:]
-        lines.append(Line(steps[place], values[place], "second", "best checkpoint", dots=True))
+        lines.append(Line(steps[place], values[place], "mark", "best checkpoint", dots=True))
     label = name.replace("_", " ")
     return draw(f"Validation: {label}", _steps(steps), fitted(values, label), lines)
 
