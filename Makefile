@@ -20,9 +20,10 @@ $(STAMP): pyproject.toml constraints-cpu.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt -e '.[train,dev]'
 	touch $(STAMP)
 
-demo: $(STAMP) ## Build a synthetic dataset end to end, check it, and say where the report is
+demo: $(STAMP) ## Build a synthetic dataset, check it, train on synthetic patches, and say where the reports are
 	$(BIN)/mammoprep build --source demo --size 364x728 --input $(DEMO)/raw --out $(DEMO)/shards
 	$(BIN)/mammoprep verify $(DEMO)/shards
+	$(BIN)/mammotrain run deq --data demo --out $(DEMO)/run --resume
 
 test: $(STAMP) ## Run the fast tests
 	$(BIN)/python -m pytest -q -n auto -m 'not slow'

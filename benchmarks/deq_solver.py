@@ -38,7 +38,7 @@ THEIRS = ("fixed_point_iter", "anderson", "broyden")
 LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 BLOB_SIGMA, BLOB_HEIGHT, NOISE = 3.0, 0.8, 0.12  # pixels, noise deviations, grey level
 
-Forward = Callable[[Tensor], tuple[Tensor, float]]
+Forward = Callable[[Tensor], tuple[Tensor, float, bool]]  # logits, steps, all converged
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,10 @@ def trained(steps: int) -> dict[str, Tensor]:
 def ours(case: Case, solver: str) -> tuple[DEQ, Forward]:
     model = case.model(solver=solver)
 
-    def forward(images: Tensor) -> tuple[Tensor, float]:
+    def forward(images: Tensor) -> tuple[Tensor, float, bool]:
         found = model(images)
-        if found.stats["solver_unconverged"].any():
-            raise RuntimeError(f"ours, {solver}, did not converge")
-        return found.logits, found.stats["solver_steps"].max().item()
+        converged = not found.stats["solver_unconverged"].any()
+        return found.logits, found.stats["solver_steps"].max().item(), converged
 
     return model, forward
 
@@ -117,25 +116,24 @@ def theirs(case: Case, solver: str, layout: torch.memory_format) -> tuple[DEQ, F
         f_tol=TOLERANCE, b_tol=TOLERANCE, f_stop_mode="rel", b_stop_mode="rel",
     )  # fmt: skip
 
-    def forward(images: Tensor) -> tuple[Tensor, float]:
+    def forward(images: Tensor) -> tuple[Tensor, float, bool]:
         injected = model.stem(images).contiguous(memory_format=layout)
         filters = [w.contiguous(memory_format=layout) for w in model.cell.filters(torch.float32)]
         found, info = deq(lambda z: model.cell(z, injected, filters), model.cell.start(injected))
-        if info["rel_lowest"].max() > TOLERANCE:
-            raise RuntimeError(f"torchdeq, {solver}, did not converge")
-        return model.head(_pool(found[-1])), info["nstep"].max().item()
+        converged = bool(info["rel_lowest"].max() <= TOLERANCE)
+        return model.head(_pool(found[-1])), info["nstep"].max().item(), converged
 
     return model, forward
 
 
-def step(model: DEQ, forward: Forward, images: Tensor) -> tuple[float, float]:
-    """Return the processor seconds of a step and the solver's steps; no parameter moves."""
+def step(model: DEQ, forward: Forward, images: Tensor) -> tuple[float, float, bool]:
+    """Return a step's processor seconds, its solver steps, and whether it converged."""
     begun = time.process_time()
-    logits, steps = forward(images)
+    logits, steps, converged = forward(images)
     bce(logits[:, 0], torch.arange(len(images)) % 2.0).backward()
     seconds = time.process_time() - begun
     model.zero_grad()
-    return seconds, steps
+    return seconds, steps, converged
 
 
 def measure(case: Case, rounds: int) -> dict[str, Any]:
@@ -145,27 +143,35 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
         for word, layout in LAYOUTS.items():
             runs[f"torchdeq, {name}, {word}"] = theirs(case, name, layout)
     times: dict[str, list[float]] = {name: [] for name in runs}
-    counts: dict[str, float] = {}
+    last: dict[str, tuple[float, float, bool]] = {}
     for turn in range(rounds + 1):
         for name in random.Random(turn).sample(sorted(runs), len(runs)):
-            seconds, counts[name] = step(*runs[name], images)
+            last[name] = step(*runs[name], images)
             if turn:  # the first round warms up
-                times[name].append(seconds)
-    return report(case, {name: statistics.median(values) for name, values in times.items()}, counts)
+                times[name].append(last[name][0])
+    return report(case, {name: statistics.median(values) for name, values in times.items()}, last)
 
 
-def report(case: Case, seconds: dict[str, float], counts: dict[str, float]) -> dict[str, Any]:
-    best = min((name for name in seconds if name.startswith("torchdeq")), key=seconds.__getitem__)
+def report(
+    case: Case, seconds: dict[str, float], last: dict[str, tuple[float, float, bool]]
+) -> dict[str, Any]:
+    """Return the figures of a case; who did not converge is no rival."""
+    rivals = {name for name in seconds if name.startswith("torchdeq") and last[name][2]}
+    best = min(rivals, key=seconds.__getitem__, default=None)
     images, _ = blobs(2, case.pixels, torch.Generator().manual_seed(1))
     probe = case.model(radius_iterations=40).train(False)(images)
+    good = best is not None and last["ours, anderson"][2]
     return {
         "pixels": case.pixels,
         "training_steps_before": case.trained_steps,
         "spectral_radius": round(probe.stats["spectral_radius"].max().item(), 3),
         "seconds_a_step": {name: round(value, 4) for name, value in seconds.items()},
-        "solver_steps": dict(sorted(counts.items())),
+        "solver_steps": {name: last[name][1] for name in seconds},
+        "not_converged": [name for name in seconds if not last[name][2]],
         "best_of_torchdeq": best,
-        "ours_anderson_is_faster_by": round(seconds[best] / seconds["ours, anderson"], 2),
+        "ours_anderson_is_faster_by": round(seconds[best] / seconds["ours, anderson"], 2)
+        if good
+        else None,
     }
 
 

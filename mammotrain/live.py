@@ -1,6 +1,7 @@
 """What a person sees while a run goes on: a live table on a terminal, else a line every 30 s."""
 
 import time
+from math import isfinite, nan
 from typing import Any
 
 from rich.console import Console
@@ -48,7 +49,8 @@ class Screen(Watcher):
     def validated(self, line: Line) -> None:
         """Print a validation; it stays."""
         found = line["validation"]
-        told = [f"{name} {found[name]:.4f}" for name in SHOWN if isinstance(found.get(name), float)]
+        known = [name for name in SHOWN if isfinite(found.get(name, nan))]
+        told = [f"{name} {found[name]:.4f}" for name in known]
         star = "  best so far" if line["best"] else ""
         text = f"epoch {line['epoch']}: {', '.join(told)}{star}"
         self._console.print(text, highlight=False, soft_wrap=True)

@@ -12,6 +12,7 @@ Floats = NDArray[np.float64]
 WIDTH, HEIGHT = 400, 270
 LEFT, RIGHT, TOP, BOTTOM = 56, 14, 10, 42
 POINTS = 300
+RUNS = 120
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 LOG_FROM = 50.0  # times; a range as wide is drawn on a logarithmic axis
 
@@ -175,7 +176,7 @@ def thinned(x: Floats, y: Floats, limit: int = POINTS) -> tuple[Floats, Floats]:
     return x[chosen], y[chosen]
 
 
-def bucketed(x: Floats, y: Floats, limit: int = POINTS) -> tuple[Floats, Floats, Floats, Floats]:
+def bucketed(x: Floats, y: Floats, limit: int = RUNS) -> tuple[Floats, Floats, Floats, Floats]:
     """Return x, mean, lowest and highest of at most ``limit`` equal runs of points."""
     parts = [part for part in np.array_split(np.arange(len(x)), min(limit, len(x))) if part.size]
     rows = [(x[p].mean(), y[p].mean(), y[p].min(), y[p].max()) for p in parts]

@@ -58,7 +58,7 @@ def figure(estimate: Json | None) -> dict[str, Any]:
     }
 
 
-def _reasons(cells: Iterable[Mapping[str, Any]]) -> list[str]:
+def _reasons(cells: Iterable[Json]) -> list[str]:
     """Return why values or intervals are missing in some cells, each reason once."""
     return list(dict.fromkeys(cell["reason"] for cell in cells if cell["reason"]))
 
@@ -152,7 +152,7 @@ def scores(report: Json) -> dict[str, Any]:
     """Return the metrics of image, breast and patient level, one row a metric."""
     upper = {level: report["levels"][level] for level in ("breast", "patient")}
     present = {"image": report} | {k: v for k, v in upper.items() if v["n"] is not None}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "title": title(name),
             "cells": [figure(level["metrics"][name]) for level in present.values()],
@@ -178,7 +178,7 @@ def baselines(report: Json) -> dict[str, Any]:
     tables = [report["metrics"], *(report["baselines"][name]["metrics"] for name in chosen)]
     main = main_metric(report)
     gains = [_gain(report["baselines"][name]["gain"][main]) for name in chosen]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"title": title(name), "cells": [figure(table.get(name)) for table in tables]}
         for name in OF_BASELINES
         if name in report["metrics"]

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammotrain.report.plots import Axis, Line, Plot, bucketed, draw, fitted
+from mammotrain.report.tables import title
 
 Floats = NDArray[np.float64]
 Log = Sequence[Mapping[str, Any]]
@@ -106,8 +107,9 @@ def _validated(rows: Log, name: str) -> Plot | None:
     if best.any():
         place = np.flatnonzero(best)[-1:]
         lines.append(Line(steps[place], values[place], "mark", "best checkpoint", dots=True))
-    label = name.replace("_", " ")
-    return draw(f"Validation: {label}", _steps(steps), fitted(values, label), lines)
+    label = title(name)
+    shown = label[:1].upper() + label[1:]
+    return draw(shown, _steps(steps), fitted(values, label), lines, f"Validation: {label} by step")
 
 
 def _steps(steps: Floats) -> Axis:

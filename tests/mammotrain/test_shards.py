@@ -475,6 +475,7 @@ def printed(code: str, folder: Path, built: Path) -> list[str]:
 
 
 def test_ten_lines_of_plain_webdataset_read_the_shards(built_once: Path, tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
     code = block("<!-- webdataset -->")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     lines = printed(code, tmp_path, built_once)
