@@ -107,10 +107,27 @@ def build(
         local["seconds_in_all"] = round(time.monotonic() - started, 3)
         local["stamps"] = {**_known_stamps(output), **finish.collect_stamps(output)}
         finish.publish(output, summary, local)
+    for line in _afterwards(planned, summary):
+        watcher.warn(line)
     failed = sum(summary["counts"]["failed"].values())
     allowed = allowed_failures(config.max_failures, planned.inputs)
     code = EXIT_FAILURES if failed > allowed else EXIT_OK
     return Result(config.out, summary, local, code)
+
+
+def _afterwards(planned: plan.Plan, summary: dict[str, Any]) -> list[str]:
+    """Return what a user should know of a finished build."""
+    lines = []
+    if not planned.shards:
+        lines.append("Nothing was left to build: a rule leaves out every input; see the counts.")
+    asked = sum(i.tiles for shard in planned.shards if not shard.augmented for i in shard.inputs)
+    made = summary["counts"].get("tiles", 0)
+    if made < asked:
+        lines.append(
+            f"{asked:,} background tiles were asked for and {made:,} had room in lesion-free "
+            "tissue. A smaller --roi or --roi-shrink makes room for more."
+        )
+    return lines
 
 
 def resolve(config: BuildConfig) -> Settings:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,4 +77,6 @@ def _table(rows: Sequence[Row], paths: Sequence[Mapping[str, str]]) -> bytes:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return json.dumps(value)
     return "" if value is None else value

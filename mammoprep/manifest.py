@@ -149,10 +149,17 @@ def counts(plan: Plan, built: Built, label_names: Sequence[str]) -> dict[str, An
         "inputs": plan.inputs,
         "built": plan.inputs - sum(plan.excluded.values()) - len(built.failures),
         "samples": len(built.rows),
+        **_tiles(built.rows),
         "failed": dict(sorted(Counter(f["code"] for f in built.failures).items())),
         "excluded": dict(plan.excluded),
         "splits": split_counts(built.rows, label_names),
     }
+
+
+def _tiles(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many background tiles there are, where patches were cut."""
+    patches = [row for row in rows if row["parent"] and not row["augmented"]]
+    return {"tiles": sum(row["lesion"] is None for row in patches)} if patches else {}
 
 
 def split_counts(

@@ -146,7 +146,7 @@ def _sorted_out(
         code = record.excluded
         if code is None and not _wanted(record, settings):
             code = "view_excluded"
-        if code is None and size is None and settings.missing == "skip":
+        if code in (None, "no_roi") and size is None and settings.missing == "skip":
             code = "no_file"
         if code is None:
             kept.append(Planned(record, size))

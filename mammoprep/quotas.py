@@ -26,7 +26,12 @@ def spread(total: int, keys: Iterable[str], seed: int) -> dict[str, int]:
 
 
 def outlines(record: Record) -> int:
-    """Return how many findings of a record have an outline, as far as its tables tell."""
+    """Return how many findings of a record have an outline, as far as its tables tell.
+
+    The mask of an image in which nothing was found is empty.
+    """
+    if record.labels.get("abnormal") == 0:
+        return 0
     return len(record.lesions) + len(record.masks)
 
 

@@ -15,12 +15,13 @@ from mammoprep.core.schema import AUGMENTED, Record
 from mammoprep.manifest import Built
 from mammoprep.samples import Row, members, read_member, read_samples
 from mammoprep.select import predicate
-from mammoprep.state import Output, check_is_new, hold, output_errors, seal
+from mammoprep.state import STATE, Output, check_is_new, hold, output_errors, seal, to_bytes
 from mammoprep.writers.encode import SUFFIXES
 from mammoprep.writers.tar import TarWriter
 
 # What, besides the label, a fold should have its share of, where a dataset knows it.
 STRATA = ("labels.density", "labels.machine_id", "labels.site_id")
+MOST_FOLDS = 100
 
 
 def repack(
@@ -63,12 +64,19 @@ def repack(
         chosen = [row for row in rows if test(row)]
     if all(row.get("augmented") for row in chosen):
         raise ConfigError(f"--where {where!r} selects none of the {len(rows):,} samples of {root}.")
+    if not 1 <= folds <= MOST_FOLDS or seed < 0:
+        raise ConfigError(
+            f"--folds must be 1 to {MOST_FOLDS} and --seed at least 0, got {folds} and {seed}."
+        )
+    if out.resolve().is_relative_to(root.resolve()):
+        raise ConfigError(f"--out {out} lies in {root}. Give a folder beside it.")
     check_is_new(out)
     genuine = [row for row in chosen if not row.get("augmented")]
     placed = splits.assign(splits.gather(map(_record, genuine)), folds=folds, seed=seed)
     chosen = _with_originals(chosen, placed)
     with output_errors(out), hold(out) as output:
         output.prepare_folders()
+        _claim(output, summary)
         built = Built([], [], [])
         for name, members_of in _shards(chosen, placed).items():
             _write(root, output, name, members_of, built, step)
@@ -94,6 +102,17 @@ def _with_originals(rows: Sequence[Row], placed: Mapping[str, str]) -> list[Row]
         if not row.get("augmented")
         or (found[str(row["key"])] and placed.get(str(row["group"])) not in nowhere)
     ]
+
+
+def _claim(output: Output, summary: Mapping[str, Any]) -> None:
+    """Write what keeps ``mammoprep build`` from taking the folder for one of its own."""
+    whose = {
+        "format_version": summary["format_version"],
+        "source": f"a split of {summary['source']}",
+        "settings": summary["settings"],
+        "versions": summary["versions"],
+    }
+    output.write(output.root / STATE / "settings.json", to_bytes(whose))
 
 
 def _record(row: Row) -> Record:

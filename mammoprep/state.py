@@ -118,6 +118,8 @@ def hold(root: Path) -> Iterator[Output]:
         raise ConfigError(
             f"--out {root} cannot be a folder: a part of its path is a file."
         ) from None
+    except OSError as error:
+        raise ConfigError(f"--out {root} cannot be made: {error.strerror}.") from None
     root = root.resolve()
     (root / STATE).mkdir(exist_ok=True)
     handle = os.open(root / STATE / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -174,6 +174,7 @@ def victim_of(name: str, folder: Path, out: Path) -> Path | None:
     return None
 
 
+@pytest.mark.slow
 def test_a_table_of_rubbish_is_refused_by_its_name(
     name: str, folders: dict[str, Path], inputs: dict[str, Inputs], tmp_path: Path
 ) -> None:

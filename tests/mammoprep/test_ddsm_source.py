@@ -436,6 +436,7 @@ def test_a_survey_of_another_size_is_a_record_error() -> None:
         ddsm.survey(bytes(100))
 
 
+@pytest.mark.slow
 def test_the_phantom_is_the_same_for_any_number_of_workers(raw: Path, tmp_path: Path) -> None:
     phantom.write(
         tmp_path / "again", patients=8, seed=3, size_scale=0.05, prevalence=0.5, workers=2

@@ -67,6 +67,7 @@ def test_the_command_line_exports(built_once: Path, tmp_path: Path) -> None:
     assert "samples.csv" in done.stderr
 
 
+@pytest.mark.slow
 def test_masks_and_intersections_have_folders_of_their_own(tmp_path: Path) -> None:
     from mammoprep.builder import build
     from mammoprep.config import BuildConfig, Settings
@@ -79,6 +80,7 @@ def test_masks_and_intersections_have_folders_of_their_own(tmp_path: Path) -> No
             assert (tmp_path / "out" / row[kind]).is_file()
 
 
+@pytest.mark.slow
 def test_an_intersection_is_the_image_inside_the_mask(tmp_path: Path) -> None:
     import cv2
     import numpy as np

@@ -70,6 +70,7 @@ def test_a_decoder_that_loops_is_ended_by_its_processor_time(
     assert result.summary["counts"]["failed"] == {"decode_timeout": 1}
 
 
+@pytest.mark.slow
 def test_a_decoder_that_sleeps_is_ended_by_the_backstop(phantom_once: Path, tmp_path: Path) -> None:
     result, _ = build_with("sleep", phantom_once, tmp_path / "out", wall_seconds=3)
     assert result.summary["counts"]["failed"] == {"decode_timeout": 1}

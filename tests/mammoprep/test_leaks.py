@@ -357,6 +357,7 @@ def test_the_command_line_tells_leaks_and_exits_with_4(data: Dataset, tmp_path: 
     assert told["findings"][0]["kind"] == "look_alike"
 
 
+@pytest.mark.slow
 def test_the_command_line_of_a_clean_dataset(honest_once: Path, tmp_path: Path) -> None:
     done = run_cli("split", honest_once, "--check")
     assert done.returncode == 0, done.stderr

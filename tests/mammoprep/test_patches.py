@@ -11,12 +11,12 @@ import pyarrow.parquet
 import pytest
 from helpers import tree_of
 
-from mammoprep import patches, preparation, quotas
-from mammoprep.builder import Result, build
+from mammoprep import patches, plan, preparation, quotas
+from mammoprep.builder import Result, Watcher, build
 from mammoprep.config import BuildConfig, Settings
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.geometry import Geometry
-from mammoprep.core.schema import Lesion, Record, base_split
+from mammoprep.core.schema import Lesion, MaskFile, Record, base_split
 from mammoprep.image import MammoImage
 from mammoprep.phantoms import busi, cbis_ddsm
 from mammoprep.verify import verify
@@ -337,11 +337,13 @@ def test_the_patches_are_the_same_for_any_number_of_workers(
     assert tree_of(tmp_path / "one") == tree_of(patched)
 
 
+@pytest.mark.slow
 def test_a_second_run_over_patches_builds_nothing(lesions_of_cbis: Path, tmp_path: Path) -> None:
     patch_build(lesions_of_cbis, tmp_path / "out")
     assert patch_build(lesions_of_cbis, tmp_path / "out").local["shards_built"] == []
 
 
+@pytest.mark.slow
 def test_a_failed_input_is_counted_once_whatever_was_to_be_made_of_it(
     lesions_of_cbis: Path, tmp_path: Path
 ) -> None:
@@ -381,6 +383,7 @@ def test_balance_makes_the_classes_of_every_fold_level(ultrasound: Path, tmp_pat
         assert len(set(labels.values())) == 1, labels
 
 
+@pytest.mark.slow
 def test_balance_changes_no_shard_but_adds_some(ultrasound: Path, tmp_path: Path) -> None:
     plain = built("busi", ultrasound, tmp_path / "plain").summary["shards"]
     level = built("busi", ultrasound, tmp_path / "level", balance="label").summary["shards"]
@@ -435,6 +438,41 @@ def test_an_impossible_patch_option_says_what_is_possible(changes, message) -> N
 def test_settings_with_patches_go_through_json_and_back() -> None:
     settings = settings_of(roi_copies=3)
     assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+
+
+class Warned(Watcher):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def test_tiles_that_had_no_room_are_told(lesions_of_cbis: Path, tmp_path: Path) -> None:
+    settings = Settings(size=(96, 96), roi=(96, 96), roi_ratio="1:3", folds=3)
+    config = BuildConfig("cbis-ddsm", settings, lesions_of_cbis, tmp_path / "out", workers=1)
+    watcher = Warned()
+    counts = build(replace(config, max_failures="100%"), watcher).summary["counts"]
+    told = [line for line in watcher.lines if "background tiles were asked for" in line]
+    assert len(told) == 1
+    assert f"{counts['tiles']:,} had room" in told[0]
+    assert counts["tiles"] == sum(
+        row["lesion"] is None and not row["augmented"] for row in rows_of(tmp_path / "out")
+    )
+
+
+def test_the_empty_mask_of_a_normal_image_asks_for_no_tile() -> None:
+    mask = MaskFile(None, None, ("m.png",))
+    record = Record(key="k", source="s", group="g", input="i", masks=(mask,), annotation="full")
+    assert quotas.outlines(record) == 1
+    assert quotas.outlines(replace(record, labels={"abnormal": 0})) == 0
+
+
+def test_an_absent_file_is_absent_whatever_it_would_have_shown() -> None:
+    absent = Record(key="a_1", source="s", group="g", input="i", excluded="no_roi")
+    settings = Settings(size=(32, 32), roi=(32, 32), missing="skip", folds=1)
+    found = plan.make([absent, replace(absent, key="a_2", input="j")], {"j": 3}, settings)
+    assert found.excluded == {"no_file": 1, "no_roi": 1}
 
 
 def test_a_total_is_spread_as_evenly_as_whole_numbers_can_be() -> None:

@@ -387,6 +387,7 @@ def test_the_display_may_be_mirrored_and_the_truth_follows(machine, monkeypatch)
         np.testing.assert_allclose(there, (columns, 0) + here * (-1, 1))
 
 
+@pytest.mark.slow
 def test_about_one_image_in_twenty_five_is_mirrored():
     tall = MACHINES[1]
     count = sum(

@@ -172,6 +172,7 @@ def test_the_search_would_find_a_canary(built: Path) -> None:
     assert any(row["key"].encode() in content for content in contents(built))
 
 
+@pytest.mark.slow
 def test_inspect_prints_no_header_text(planted: tuple[Path, list[str]]) -> None:
     folder, canaries = planted
     for path in sorted(folder.glob("*_images/*/*.dcm"))[:8]:

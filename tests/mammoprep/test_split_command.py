@@ -141,3 +141,25 @@ def test_the_command_line_says_what_went_where(built_once: Path, tmp_path: Path)
     wrong = run_cli("split", built_once, "--out", tmp_path / "x", "--where", "veiw == 'CC'")
     assert wrong.returncode == 2
     assert "Did you mean 'view'" in wrong.stderr
+
+
+def test_a_build_does_not_take_the_folder_of_a_split(
+    built_once: Path, phantom_once: Path, tmp_path: Path
+) -> None:
+    repack(built_once, tmp_path / "new", folds=2, seed=0)
+    before = tree_of(tmp_path / "new")
+    with pytest.raises(ConfigError, match="other settings: source: a split of rsna -> rsna"):
+        run_build(phantom_once, tmp_path / "new", folds=2)
+    assert tree_of(tmp_path / "new") == before
+
+
+@pytest.mark.parametrize(("folds", "seed"), [(0, 0), (-2, 0), (101, 0), (3, -1)])
+def test_impossible_folds_are_refused(built_once: Path, tmp_path: Path, folds, seed) -> None:
+    with pytest.raises(ConfigError, match="--folds must be 1 to 100"):
+        repack(built_once, tmp_path / "new", folds=folds, seed=seed)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_split_is_not_written_into_its_own_dataset(built: Path) -> None:
+    with pytest.raises(ConfigError, match="Give a folder beside it"):
+        repack(built, built / "sub", folds=3, seed=0)

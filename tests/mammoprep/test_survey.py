@@ -94,6 +94,7 @@ def faulty(fault: str, *arguments: object) -> tuple[str, ...]:
     return (sys.executable, "-c", FAULTY, fault, *map(str, arguments))
 
 
+@pytest.mark.slow
 def test_one_and_three_workers_and_a_kept_survey_make_the_same_bytes(
     raw: Path, tmp_path: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_only_a_changed_file_is_looked_at_again_and_its_group_follows(
     assert tree_of(tmp_path / "anew") == tree_of(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_damaged_or_foreign_cache_is_not_believed(raw: Path, tmp_path: Path) -> None:
     run(raw, tmp_path / "out")
     before = tree_of(tmp_path / "out")
@@ -176,6 +178,7 @@ def test_a_crash_that_does_not_repeat_changes_nothing(raw: Path, tmp_path: Path)
     assert tree_of(tmp_path / "out") == tree_of(tmp_path / "plain")
 
 
+@pytest.mark.slow
 def test_a_survey_that_sleeps_is_ended_by_the_backstop(raw: Path, tmp_path: Path) -> None:
     command = faulty("sleep", digest(raw / FATAL))
     watcher = Counting()
@@ -183,6 +186,7 @@ def test_a_survey_that_sleeps_is_ended_by_the_backstop(raw: Path, tmp_path: Path
     assert "Not compared: 1 of 17 images" in watcher.lines[-1]
 
 
+@pytest.mark.slow
 def test_an_interrupted_survey_keeps_what_it_found(raw: Path, tmp_path: Path) -> None:
     class Stopping(Counting):
         def survey(self, done: int, total: int) -> None:
@@ -200,6 +204,7 @@ def test_an_interrupted_survey_keeps_what_it_found(raw: Path, tmp_path: Path) ->
     assert tree_of(tmp_path / "out") == tree_of(tmp_path / "plain")
 
 
+@pytest.mark.slow
 def test_a_signal_during_the_survey_ends_it_and_its_children_soon(
     raw: Path, tmp_path: Path
 ) -> None:

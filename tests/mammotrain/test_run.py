@@ -69,6 +69,7 @@ def test_a_run_leaves_what_the_contract_says(finished: Path, shards: Path) -> No
         assert "validation" in line or float.fromhex(line["loss_hex"]) == line["loss"]
 
 
+@pytest.mark.slow
 def test_the_resolved_recipe_runs_the_same_again(finished: Path, shards: Path, tmp_path) -> None:
     text = (finished / "config.toml").read_text().replace("fold = 0\n", "")
     (tmp_path / "again.toml").write_text(text)
@@ -139,6 +140,7 @@ def test_going_on_with_other_settings_is_refused_with_the_difference(
         run(request(shards, finished, "train.lr=0.01", resume=True), Watcher())
 
 
+@pytest.mark.slow
 def test_going_on_with_other_shards_is_refused_with_the_difference(
     finished: Path, shards: Path, tmp_path: Path
 ) -> None:

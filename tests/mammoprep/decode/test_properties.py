@@ -74,6 +74,7 @@ def test_the_two_photometric_interpretations_add_up_to_white(
     assert np.abs(light + dark - 65535).max() <= 1
 
 
+@pytest.mark.slow
 @many
 @given(SEEDS, LAYOUTS, FUNCTIONS, CENTERS, WIDTHS, VOIS)
 def test_no_transform_looks_at_where_a_pixel_is(
@@ -102,6 +103,7 @@ def test_declaring_padding_changes_no_other_pixel(
     assert set(np.unique(padded[~outside & (padded != plain)])) <= {0}
 
 
+@pytest.mark.slow
 @many
 @given(SEEDS, LAYOUTS, FUNCTIONS, CENTERS, st.integers(0, 20), st.integers(1, 15), VOIS)
 def test_adding_padding_changes_no_measured_pixel(
