@@ -123,6 +123,61 @@ def _of_block(
     )
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """The metrics of some samples, and of every resample of them.
+
+    Attributes:
+        scores: The labelled samples.
+        threshold: How decisions were made; for why there are none.
+        values: Metric -> its value; NaN where it is not defined.
+        replicates: Metric -> (number,); None when nothing was drawn.
+        reason: Why nothing was drawn, or an empty text.
+    """
+
+    scores: Scores
+    threshold: Threshold
+    values: dict[str, float]
+    replicates: dict[str, Floats] | None
+    reason: str
+
+    def estimates(self, only: tuple[str, ...] = ()) -> dict[str, Estimate]:
+        """Return these metrics, or all of them, with their intervals."""
+        return {name: self._estimate(name) for name in self.values if not only or name in only}
+
+    def _estimate(self, name: str) -> Estimate:
+        value = self.values[name]
+        if not np.isfinite(value):
+            decided = name not in metrics.THRESHOLDED or not self.threshold.reason
+            return Estimate(np.nan, reason=ONE_CLASS if decided else self.threshold.reason)
+        if self.replicates is None or name in NO_INTERVAL:
+            return Estimate(value, reason=self.reason or NO_INTERVAL[name])
+        ends = interval(self.replicates[name])
+        return Estimate(value, reason=UNDEFINED) if ends is None else Estimate(value, *ends)
+
+
+def draw(scores: Scores, threshold: Threshold, number: int = DRAWS, seed: int = 0) -> Drawn:
+    """Return the metrics of the labelled samples and of ``number`` resamples, 0 for none.
+
+    Args:
+        scores: What is scored; samples without a label are left out.
+        threshold: One a sample of ``scores``; it is the same in every resample.
+        number: Resamples.
+        seed: Decides them.
+
+    Raises:
+        ConfigError: no sample has a label.
+    """
+    labelled = scores.labelled()
+    if not len(labelled):
+        raise ConfigError("Nothing can be scored: no sample has a label.")
+    each = None if threshold.each is None else threshold.each[scores.label >= 0]
+    values = metrics.point(labelled.label, labelled.values, each)
+    reason = few_groups(labelled) if number else NOT_DRAWN
+    drawn = None if reason else replicates(labelled, each, number, seed)
+    return Drawn(labelled, threshold, values, drawn, reason)
+
+
 def evaluate(
     judged: Judged, number: int = DRAWS, seed: int = 0, only: tuple[str, ...] = ()
 ) -> dict[str, Estimate]:
@@ -139,43 +194,7 @@ def evaluate(
     Raises:
         ConfigError: no sample has a label.
     """
-    threshold = of(judged)
-    return estimates(judged.scores, threshold, number, seed, only)
-
-
-def estimates(
-    scores: Scores, threshold: Threshold, number: int, seed: int, only: tuple[str, ...] = ()
-) -> dict[str, Estimate]:
-    """Return what ``evaluate`` does, for a threshold that was chosen before."""
-    labelled = scores.labelled()
-    if not len(labelled):
-        raise ConfigError("Nothing can be scored: no sample has a label.")
-    each = None if threshold.each is None else threshold.each[scores.label >= 0]
-    values = metrics.point(labelled.label, labelled.values, each)
-    names = [name for name in values if not only or name in only]
-    few = few_groups(labelled)
-    drawn = replicates(labelled, each, number, seed) if number and not few else {}
-    for name in NO_INTERVAL:
-        drawn.pop(name, None)
-    return {
-        name: _estimate(values[name], drawn.get(name), few or NO_INTERVAL.get(name, NOT_DRAWN))
-        if np.isfinite(values[name])
-        else Estimate(np.nan, reason=_why(name, threshold))
-        for name in names
-    }
-
-
-def _estimate(value: float, drawn: Floats | None, reason: str) -> Estimate:
-    ends = None if drawn is None else interval(drawn)
-    if ends is None:
-        return Estimate(value, reason=reason if drawn is None else UNDEFINED)
-    return Estimate(value, *ends)
-
-
-def _why(name: str, threshold: Threshold) -> str:
-    if name in metrics.THRESHOLDED and threshold.reason:
-        return threshold.reason
-    return ONE_CLASS
+    return draw(judged.scores, of(judged), number, seed).estimates(only)
 
 
 def few_groups(scores: Scores) -> str:
@@ -213,7 +232,7 @@ def compare(
     Args:
         first: Scores of one run.
         second: Scores of the other, of the same samples in any order.
-        number: Resamples.
+        number: Resamples; 0 for differences without intervals.
         seed: Decides them.
         only: Which metrics, or nothing for all.
 
@@ -224,46 +243,37 @@ def compare(
     Raises:
         ConfigError: the samples, labels or classes differ.
     """
-    one, other = first.scores.labelled(), second.scores.labelled()
-    one, place = _aligned(one, other)
-    sides = []
-    for judged, scores, order in ((first, one, None), (second, other, place)):
-        threshold = of(judged)
-        each = None if threshold.each is None else threshold.each[judged.scores.label >= 0]
-        if order is not None:
-            scores, each = scores.take(order), None if each is None else each[order]
-        sides.append((scores, each))
-    values = [metrics.point(scores.label, scores.values, each) for scores, each in sides]
-    few = few_groups(one)
-    drawn = [] if few else [replicates(scores, each, number, seed) for scores, each in sides]
+    sides = [draw(judged.scores, of(judged), number, seed) for judged in (first, second)]
+    return differences(sides[0], sides[1], only)
+
+
+def differences(first: Drawn, second: Drawn, only: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return what ``compare`` does, of what was drawn before with the same number and seed."""
+    _check_same(first.scores, second.scores)
+    # The order of samples does not matter: resamples are drawn of the sorted groups.
+    drawn: dict[str, Floats] = {}
+    if first.replicates is not None and second.replicates is not None:
+        drawn = {n: first.replicates[n] - second.replicates[n] for n in first.values}
     return {
-        name: _difference(
-            values[0][name] - values[1][name],
-            drawn[0][name] - drawn[1][name] if drawn else None,
-            few,
-        )
-        for name in values[0]
+        name: _difference(value - second.values[name], drawn.get(name), first.reason)
+        for name, value in first.values.items()
         if not only or name in only
     }
 
 
-def _aligned(one: Scores, other: Scores) -> tuple[Scores, NDArray[np.intp]]:
-    """Return the first table, and where its samples are in the second."""
+def _check_same(one: Scores, other: Scores) -> None:
     if one.names != other.names:
         raise ConfigError(f"The runs have different classes: {one.names} and {other.names}.")
-    order = np.argsort(other.key, kind="stable")
-    place = np.searchsorted(other.key[order], one.key)
-    known = place < len(other)
-    known[known] = other.key[order][place[known]] == one.key[known]
-    if not known.all() or len(one) != len(other):
+    common = np.intersect1d(one.key, other.key, assume_unique=True)
+    if not len(common) == len(one) == len(other):
         raise ConfigError(
-            f"Only runs that scored the same samples can be compared: {int(known.sum()):,} of "
+            f"Only runs that scored the same samples can be compared: {len(common):,} of "
             f"{len(one):,} and {len(other):,} are common. Score both on the same data and fold."
         )
-    found = order[place]
-    if np.any(one.label != other.label[found]) or np.any(one.group != other.group[found]):
+    mine, theirs = np.argsort(one.key), np.argsort(other.key)
+    same = (one.label[mine] == other.label[theirs]) & (one.group[mine] == other.group[theirs])
+    if not same.all():
         raise ConfigError("The runs have different labels or groups for the same keys.")
-    return one, found
 
 
 def _difference(value: float, drawn: Floats | None, few: str) -> dict[str, Any]:

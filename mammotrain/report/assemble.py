@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoprep.core.errors import ConfigError
 from mammotrain import bootstrap, levels, metrics, priors, slices
-from mammotrain.bootstrap import Estimate
+from mammotrain.bootstrap import Drawn, Estimate
 from mammotrain.priors import Prior
 from mammotrain.scores import Scores
 from mammotrain.thresholds import Judged, Threshold, of
@@ -20,6 +19,7 @@ FORMAT_VERSION = 1
 DIGITS = 6
 OF_SLICES = ("auroc", "average_precision", "f1", "sensitivity", "specificity")
 OF_SLICES_MULTICLASS = ("macro_auroc", "macro_f1", "accuracy", "balanced_accuracy")
+GAIN = ("auroc", "macro_auroc")
 MAJORITY_THRESHOLD = 0.5
 
 Json = dict[str, Any]
@@ -68,25 +68,23 @@ def assemble(
         ConfigError: no sample has a label, or a baseline was asked about other samples.
     """
     judged = corrected(judged, about.prior)
-    scores = judged.scores.labelled()
-    if not len(scores):
-        raise ConfigError("Nothing can be scored: no sample has a label.")
     threshold = of(judged)
+    drawn = bootstrap.draw(judged.scores, threshold, about.draws, about.seed)
     upper = {level: _level(judged, level, about) for level in ("breast", "patient")}
     return {
         "format_version": FORMAT_VERSION,
         "recipe": about.recipe,
         "data": about.data,
         "split": about.split,
-        "classes": list(scores.names),
+        "classes": list(judged.scores.names),
         **_counts(judged.scores),
         **_threshold(threshold),
         "prior": _prior(about.prior),
-        "metrics": _metrics(bootstrap.evaluate(judged, about.draws, about.seed), "image"),
+        "metrics": _metrics(drawn.estimates(), "image"),
         "levels": {"combine": about.combine, **upper},
         "confusion": _confusion(judged, threshold),
         "baselines": {
-            name: _baseline(judged, name, other, about)
+            name: _baseline(drawn, name, other, about)
             for name, other in sorted((baselines or {}).items())
         },
         "slices": {
@@ -179,15 +177,15 @@ def _confusion(judged: Judged, threshold: Threshold) -> list[list[int]] | None:
     return table
 
 
-def _baseline(judged: Judged, name: str, other: Judged | str, about: About) -> Json:
+def _baseline(drawn: Drawn, name: str, other: Judged | str, about: About) -> Json:
     if isinstance(other, str):
         return {"metrics": None, "reason": other}
     if name == "majority" and len(other.scores.names) == 2:
         other = replace(other, fixed=MAJORITY_THRESHOLD)
-    main = ("auroc", "macro_auroc")
-    found = bootstrap.compare(judged, other, about.draws, about.seed, main)
+    baseline = bootstrap.draw(other.scores, of(other), about.draws, about.seed)
+    found = bootstrap.differences(drawn, baseline, GAIN)
     return {
-        "metrics": _metrics(bootstrap.evaluate(other, about.draws, about.seed), "image"),
+        "metrics": _metrics(baseline.estimates(), "image"),
         "gain": {metric: _plain(difference) for metric, difference in found.items()},
     }
 
@@ -204,10 +202,8 @@ def _slice(
             continue
         each = None if threshold.each is None else threshold.each[inside]
         chosen = scores.take(inside)
-        values = bootstrap.estimates(
-            chosen, replace(threshold, each=each), about.draws, about.seed, only
-        )
-        found[part] = {**_counts(chosen), "metrics": _metrics(values, "image")}
+        drawn = bootstrap.draw(chosen, replace(threshold, each=each), about.draws, about.seed)
+        found[part] = {**_counts(chosen), "metrics": _metrics(drawn.estimates(only), "image")}
     return found
 
 

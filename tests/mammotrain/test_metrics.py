@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+from scored import make, small
 from sklearn import metrics as oracle
 
 from mammoprep.core.errors import ConfigError
@@ -7,7 +10,6 @@ from mammotrain import levels, metrics, priors, ranking, scores, slices, thresho
 from mammotrain.priors import Prior
 from mammotrain.scores import Scores
 from mammotrain.thresholds import Judged
-from mammotrain_scored import make, small
 
 THRESHOLD = 0.4
 
@@ -201,9 +203,7 @@ def test_a_breast_is_the_mean_of_its_views_and_a_view_that_of_its_images() -> No
     assert patient.values[:, 1] == pytest.approx([0.6])
     assert patient.label.tolist() == [1]
     assert levels.aggregate(table, "breast", "max").values[:, 1] == pytest.approx([0.9, 0.1])
-    assert levels.aggregate(table, "patient", "max").values.tolist() == [
-        pytest.approx([0.1, 0.9])
-    ]
+    assert levels.aggregate(table, "patient", "max").values.tolist() == [pytest.approx([0.1, 0.9])]
 
 
 def test_levels_do_not_depend_on_the_order_of_the_rows() -> None:
@@ -269,7 +269,7 @@ def test_the_prior_follows_from_labels_and_ignores_unknown_ones() -> None:
     assert found.changes
 
 
-def test_scores_come_back_from_the_file_bit_for_bit(tmp_path: object) -> None:
+def test_scores_come_back_from_the_file_bit_for_bit(tmp_path: Path) -> None:
     table = scores.join({"fold0": make(n=50, classes=3, prevalence=0.5)})
     table.label[3] = scores.UNKNOWN
     path = tmp_path / "scores.csv"
@@ -296,7 +296,7 @@ def test_scores_come_back_from_the_file_bit_for_bit(tmp_path: object) -> None:
     ],
 )
 def test_a_table_of_scores_that_cannot_be_right_is_refused(
-    tmp_path: object, text: str, message: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
     path = tmp_path / "scores.csv"
     path.write_text(text)
