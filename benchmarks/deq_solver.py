@@ -7,7 +7,8 @@ fixed point and passes the gradient through it differs. Measured on the weights 
 weights trained for a few hundred steps to find a faint blob: training gives the cell's Jacobian a
 few large eigenvalues, and acceleration is about those. Contestants take turns, each round in a new
 order; the time is processor time on one thread, so that neighbours hardly matter. torchdeq
-differentiates implicitly (``ift``); who does not converge is no rival. Writes benchmarks/results/deq_solver.json.
+differentiates implicitly (``ift``); who does not converge is no rival.
+Writes benchmarks/results/deq_solver.json.
 """
 
 import argparse
