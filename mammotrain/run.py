@@ -190,6 +190,12 @@ def _resumed(job: Job, made: Setup, out: Path, request: Request, watcher: Watche
     else:
         setup.check_same_data(saved.state["about"], made)
         progress = trainer.restore(job, saved)
+        if saved.state["threads"] != torch.get_num_threads():
+            watcher.warn(
+                f"The run had {saved.state['threads']} threads, now there are "
+                f"{torch.get_num_threads()}: losses will differ in their last bits. "
+                "OMP_NUM_THREADS sets their number."
+            )
         progress.ended &= progress.step >= job.total_steps or bool(progress.worse)
     if made.world.leads:
         folder.cut_log(out, progress.step)

@@ -304,6 +304,7 @@ def save(job: Job, progress: Progress) -> None:
             "progress": asdict(progress),
             "optimiser": job.optimiser.state_dict(),
             "scaler": job.scaler.state_dict(),
+            "threads": torch.get_num_threads(),
             "about": dict(job.about),
         }
         found = Checkpoint(job.bare.state_dict(), average, state)
