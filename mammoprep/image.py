@@ -1,6 +1,6 @@
 """MammoImage: pixels that never travel without geometry, record and what was decided."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from mammoprep.core.device import DeviceArray
 from mammoprep.core.geometry import Geometry
 from mammoprep.core.schema import Record
+
+MASKS = ("padding", "breast", "mask")  # arrays on the grid of the pixels
 
 
 @dataclass(frozen=True)
@@ -146,13 +148,26 @@ class MammoImage:
         """
         if self.stored_mask is not None and self.stored_mask.shape != self.geometry.stored_size:
             raise ValueError(f"the stored mask is {self.stored_mask.shape}")
-        for name in ("pixels", "padding", "breast", "mask"):
+        for name in ("pixels", *MASKS):
             array = getattr(self, name)
             if array is None:
                 continue
             if array.shape[:2] != self.geometry.size:
                 raise ValueError(f"{name} is {array.shape}, the grid is {self.geometry.size}")
             array.setflags(write=False)
+
+    def moved(
+        self, change: Callable[[NDArray[Any]], NDArray[Any]], geometry: Geometry
+    ) -> "MammoImage":
+        """Return the image with every array of its grid changed alike, and the geometry with them.
+
+        Args:
+            change: What is done to pixels, padding, breast and mask.
+            geometry: Of the new grid.
+        """
+        arrays = {name: getattr(self, name) for name in ("pixels", *MASKS)}
+        found: dict[str, Any] = {n: change(a) for n, a in arrays.items() if a is not None}
+        return replace(self, geometry=geometry, **found)
 
     def warn(self, *codes: str) -> "MammoImage":
         """Return the image with warning codes added, each at most once."""

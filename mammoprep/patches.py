@@ -264,15 +264,9 @@ def _cut(image: MammoImage, box: PixelBox) -> MammoImage:
     padding = image.padding
     if padding is None and any(side for axis in around for side in axis):
         padding = np.zeros((rows, columns), bool)
-    return replace(
-        image,
-        pixels=part(image.pixels),
-        geometry=geometry.padded((y1 - y0, x1 - x0), left=before[1], top=before[0]),
-        padding=None if padding is None else part(padding, True),
-        breast=None if image.breast is None else part(image.breast),
-        mask=None if image.mask is None else part(image.mask),
-        stored_mask=None,
-    )
+    geometry = geometry.padded((y1 - y0, x1 - x0), left=before[1], top=before[0])
+    padding = None if padding is None else part(padding, True)
+    return replace(image.moved(part, geometry), padding=padding, stored_mask=None)
 
 
 def _turned(part: MammoImage, random: np.random.Generator, copy: int) -> MammoImage:
@@ -291,11 +285,4 @@ def _turned(part: MammoImage, random: np.random.Generator, copy: int) -> MammoIm
     x = (-1.0, 0.0, float(columns)) if mirrored else (1.0, 0.0, 0.0)
     y = (0.0, -1.0, float(rows)) if upended else (0.0, 1.0, 0.0)
     matrix: Matrix = (y, x) if diagonal else (x, y)
-    return replace(
-        part,
-        pixels=turn(part.pixels),
-        geometry=part.geometry.warped(matrix, (rows, columns)),
-        padding=None if part.padding is None else turn(part.padding),
-        breast=None if part.breast is None else turn(part.breast),
-        mask=None if part.mask is None else turn(part.mask),
-    )
+    return part.moved(turn, part.geometry.warped(matrix, (rows, columns)))

@@ -43,8 +43,7 @@ def score(setup: Setup, model: nn.Module, rows: Rows) -> tuple[Scores, float]:
 
 def rows_of(setup: Setup, found: Scores) -> Rows:
     """Return the places in the table of scored samples."""
-    place = {key: row for row, key in enumerate(setup.table.keys)}
-    return np.array([place[key] for key in found.key], np.int64)
+    return np.array([setup.places[key] for key in found.key], np.int64)
 
 
 def prior_of(setup: Setup) -> Prior:
@@ -91,8 +90,7 @@ def _baseline(
 
 def picture(setup: Setup, key: str) -> NDArray[np.uint8] | None:
     """Return a sample's picture for the report, 8 bits."""
-    place = {name: row for row, name in enumerate(setup.table.keys)}
-    loader = setup.loader(np.array([place[key]], np.int64), training=False)
+    loader = setup.loader(np.array([setup.places[key]], np.int64), training=False)
     images = next(loader.epoch(0)).images[0]
     wide = images.dtype == torch.uint16
     array = (images.to(torch.int32) >> (8 if wide else 0)).to(torch.uint8).numpy()

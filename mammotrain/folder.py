@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from mammoprep.core.errors import EXIT_LOCKED, ConfigError, ResourceError
+from mammotrain.data.shards import difference
 
 CONFIG, LOG, ENV, LOCK = "config.toml", "log.jsonl", "env.json", ".lock"
 CHECKPOINTS = "checkpoints"
@@ -21,6 +22,7 @@ PACKAGES = (
     "mammoprep", "torch", "torchvision", "timm", "numpy", "opencv-python-headless", "scikit-learn",
     "safetensors", "pyarrow",
 )  # fmt: skip
+LENGTH = ("train.epochs", "train.max_steps")  # a run may go on for longer
 Line = Mapping[str, Any]
 
 
@@ -51,13 +53,11 @@ def write_config(out: Path, table: Mapping[str, Any], *, resume: bool) -> None:
     """
     path, text = out / CONFIG, to_toml(table)
     if resume and path.is_file():
-        old, new = (flat(tomllib.loads(t)) for t in (path.read_text(encoding="utf-8"), text))
-        changed = [
-            f"{name}: {old.get(name)} -> {new.get(name)}"
-            for name in sorted({*old, *new})
-            if old.get(name) != new.get(name) and name not in ("train.epochs", "train.max_steps")
-        ]
-        if changed:
+        old, new = (
+            {name: value for name, value in flat(tomllib.loads(t)).items() if name not in LENGTH}
+            for t in (path.read_text(encoding="utf-8"), text)
+        )
+        if changed := difference(old, new):
             raise ConfigError(f"{out} holds a run with other settings: {'; '.join(changed)}.")
     path.write_text(text, encoding="utf-8")
 

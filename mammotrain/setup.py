@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mammotrain.config import RunConfig
 from mammotrain.contracts import Batch
 from mammotrain.data import augment, loader, normalise, splits
 from mammotrain.data.augment import NONE, Augmentation
-from mammotrain.data.shards import Table, open_table
+from mammotrain.data.shards import Table, difference, open_table
 from mammotrain.data.splits import Roles
 from mammotrain.distributed import World
 from mammotrain.trainer import seed_all
@@ -63,6 +64,11 @@ class Setup:
     def columns(self) -> Mapping[str, Any]:
         """What is known of every sample, by name; see ``Table.columns``."""
         return self.table.columns
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Key -> place in the table."""
+        return {key: row for row, key in enumerate(self.table.keys)}
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -180,16 +186,12 @@ def check_same_data(about: Mapping[str, Any], setup: Setup) -> None:
         ConfigError: the shards were prepared otherwise or have other classes, with the difference.
     """
     now = setup.about()
-    for name in ("preparation", "label_names", "score_names"):
-        if about[name] != now[name]:
+    names = ("label_names", "score_names")
+    pairs = {"preparation": (about["preparation"], now["preparation"])}
+    pairs |= {name: ({name: about[name]}, {name: now[name]}) for name in names}
+    for name, (then, here) in pairs.items():
+        if changed := difference(then, here):
             raise ConfigError(
                 f"The model was trained on shards with other {name.replace('_', ' ')}: "
-                f"{_difference(about[name], now[name])}. Build the shards as they were then."
+                f"{'; '.join(changed)}. Build the shards as they were then."
             )
-
-
-def _difference(old: Any, new: Any) -> str:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-        return "; ".join(f"{name}: {old.get(name)} -> {new.get(name)}" for name in names)
-    return f"{old} -> {new}"

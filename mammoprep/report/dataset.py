@@ -13,6 +13,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from mammoprep.core.text import visible
 from mammoprep.report import sheet, tables
 from mammoprep.report.choose import (
     Suspect,
@@ -29,7 +30,6 @@ from mammoprep.report.values import (
     mapping,
     sequence,
     text,
-    visible,
     warnings_of,
 )
 

@@ -1,6 +1,5 @@
 """Cut the image to the breast, a little wider than its mask."""
 
-from dataclasses import replace
 from math import ceil
 
 import numpy as np
@@ -50,12 +49,5 @@ def apply(image: MammoImage, *, region: str = "breast", margin: float = 0.02) ->
         return image
     x0, y0, x1, y1 = breast_box(image, margin)
     down, across = slice(y0, y1), slice(x0, x1)
-    padding, breast, mask = image.padding, image.breast, image.mask
-    return replace(
-        image,
-        pixels=image.pixels[down, across],
-        geometry=image.geometry.cropped((x0, y0, x1, y1)),
-        padding=None if padding is None else padding[down, across],
-        breast=None if breast is None else breast[down, across],
-        mask=None if mask is None else mask[down, across],
-    )
+    geometry = image.geometry.cropped((x0, y0, x1, y1))
+    return image.moved(lambda array: array[down, across], geometry)

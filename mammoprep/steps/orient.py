@@ -1,6 +1,5 @@
 """Bring the chest wall to the left edge, decided from pixels and checked against the header."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -114,18 +113,6 @@ def apply(image: MammoImage, *, to: str = "left") -> MammoImage:
         chest_wall_from=source,
         chest_wall_evidence=[round(left, 3), round(right, 3)],
     )
-    return _flipped(told) if side == "right" else told
-
-
-def _flipped(image: MammoImage) -> MammoImage:
-    def turn(array: NDArray[Any] | None) -> NDArray[Any] | None:
-        return None if array is None else array[:, ::-1]
-
-    return replace(
-        image,
-        pixels=image.pixels[:, ::-1],
-        geometry=image.geometry.flipped_lr(),
-        padding=turn(image.padding),
-        breast=turn(image.breast),
-        mask=turn(image.mask),
-    )
+    if side != "right":
+        return told
+    return told.moved(lambda array: array[:, ::-1], told.geometry.flipped_lr())

@@ -4,7 +4,6 @@ It asks for nothing outside itself and holds no script. Every text is escaped by
 engine, whatever its source.
 """
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,13 +12,11 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mammoprep.core.text import visible
 from mammotrain import priors
 from mammotrain.report import assemble, curves, pictures, tables, training
 from mammotrain.report.pictures import Picture
 from mammotrain.scores import Scores
-
-TEXT_LIMIT = 2000
-_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def render(
@@ -86,14 +83,3 @@ def _environment() -> Environment:
 def _cell(value: Any) -> Any:
     # Markup is a subclass of str: what is already safe passes unchanged.
     return visible(value) if type(value) is str else value
-
-
-def visible(text: str) -> str:
-    r"""Return ``text`` with invisible characters written out (``\u202e``), cut when very long."""
-    shown = text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
-    if shown.isprintable():
-        return shown
-    return "".join(
-        f"\\u{ord(mark):04x}" if unicodedata.category(mark) in _INVISIBLE else mark
-        for mark in shown
-    )

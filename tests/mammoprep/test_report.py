@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 
 from mammoprep.core.codes import CODES, EXCLUDED, explain
+from mammoprep.core.text import visible
 from mammoprep.report.choose import PER_WARNING, choose_warned
 from mammoprep.report.dataset import choose_contact, choose_suspicious, render
 from mammoprep.report.pictures import HEIGHT, WIDTH, box_plot, shrink
 from mammoprep.report.sheet import filters, outlines
-from mammoprep.report.values import visible
 
 SECTIONS = [
     "card",
