@@ -47,6 +47,12 @@ class Estimate:
     high: float | None = None
     reason: str = ""
 
+    def to_json(self) -> dict[str, Any]:
+        """Return ``value``, ``ci95`` and ``reason`` as plain values, None for what is missing."""
+        value = self.value if np.isfinite(self.value) else None
+        ends = None if self.low is None else [self.low, self.high]
+        return {"value": value, "ci95": ends, "reason": self.reason}
+
 
 def draws(groups: int, number: int, seed: int, block: int) -> Iterator[Counts]:
     """Yield (``block`` or fewer, groups) tables: how often each group was drawn.

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mammoprep.core.errors import DamageError, ResourceError
+from mammoprep.core.errors import ConfigError, DamageError, ResourceError
 
 WEIGHTS, AVERAGE, STATE, SEAL = (
     "weights.safetensors",
@@ -84,6 +84,24 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         except DamageError as error:
             damaged.append(f"{error} Going back to the one before.")
     return None, damaged
+
+
+def best(folder: Path) -> Checkpoint:
+    """Return the checkpoint of the best validation; the newest where there was none.
+
+    Raises:
+        ConfigError: there is no checkpoint.
+        DamageError: it is not what was written.
+    """
+    found, damaged = newest(folder)
+    if found is None:
+        raise ConfigError(
+            damaged[0] if damaged else f"{folder} has no checkpoint. Train first: mammotrain run."
+        )
+    step = found.state["progress"]["best_step"]
+    if step in (None, found.state["progress"]["step"]):
+        return found
+    return load(folder / f"{PREFIX}{step:08d}")
 
 
 def steps(folder: Path) -> list[Path]:

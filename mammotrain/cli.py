@@ -1,12 +1,18 @@
 """The command line of the trainer: options in, one call, one printout."""
 
+import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mammoprep.core.errors import EXIT_OK, ConfigError, MammoError
+
+if TYPE_CHECKING:
+    from mammotrain import live
 
 COMING = {
     "unet": "EfficientNet-B0 U-Net, lesion segmentation",
@@ -17,7 +23,7 @@ COMING = {
     "convnext": "ConvNeXt-Tiny, screening",
     "cvae": "convolutional VAE, anomaly score",
 }
-COMMANDS = ("cv", "eval", "predict", "compare", "tune", "export")
+COMMANDS = ("predict", "tune", "export")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,39 +32,131 @@ app = typer.Typer(
     "--data demo.",
 )
 
+Recipe = Annotated[str, typer.Argument(help="A recipe's name, or the path of a .toml file.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Folder of shards, several times for several; or demo, for phantoms. "
+        "(default: data/shards/NAME of the recipe's dataset)"
+    ),
+]
+Change = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="section.key=value, such as train.lr=1e-4; several times."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on in the run's folder.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
 
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, or the path of a .toml file.")],
-    data: Annotated[
-        list[str] | None,
-        typer.Option(help="Folder of shards, several times for several; or demo, for phantoms."),
-    ] = None,
+    recipe: Recipe,
+    data: Data = None,
     out: Annotated[
         Path | None, typer.Option(help="The run's folder. (default: runs/RECIPE)")
     ] = None,
     fold: Annotated[int, typer.Option(help="Which fold is scored; the next one validates.")] = 0,
-    set: Annotated[
-        list[str] | None, typer.Option(help="section.key=value, such as train.lr=1e-4.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on in the run's folder.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    set: Change = None,
+    resume: Resume = False,
+    device: Device = "auto",
 ) -> None:
     """Train a recipe, score it, and write a report; with --resume go on bit for bit."""
-    from rich.console import Console
-
-    from mammotrain import config, live
+    from mammotrain import config
     from mammotrain import run as runs
+    from mammotrain.data.splits import Side
 
     found = config.load(recipe, tuple(set or ()))
     place = out or Path("runs") / found.recipe
-    request = runs.Request(found, tuple(data or ()), place, fold, resume, device)
+    request = runs.Request(found, tuple(data or ()), place, Side(fold), resume, device)
+    with _screen() as screen:
+        report = runs.run(request, screen)
+    typer.echo(runs.summary(report, place))
+
+
+@app.command()
+def cv(
+    recipe: Recipe,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of all runs. (default: runs/RECIPE-cv)")
+    ] = None,
+    by: Annotated[
+        str, typer.Option(help="Leave out one machine or site in turn: machine or site.")
+    ] = "",
+    set: Change = None,
+    resume: Resume = False,
+    device: Device = "auto",
+) -> None:
+    """Train once for every fold and pool the scores of what each run left out."""
+    from mammotrain import config, cross
+    from mammotrain import run as runs
+    from mammotrain.data.splits import Side
+
+    found = config.load(recipe, tuple(set or ()))
+    place = out or Path("runs") / f"{found.recipe}-cv{'-' + by if by else ''}"
+    request = runs.Request(found, tuple(data or ()), place, Side(by=by), resume, device)
+    with _screen() as screen:
+        report = cross.cross(request, screen)
+    typer.echo(runs.summary(report, place))
+
+
+@app.command(name="eval")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    data: Annotated[list[str], typer.Option(help="Folder of shards, several times for several.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where scores and report go. (default: RUN/eval-SOURCE)")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Score shards with a finished run, at its own threshold; nothing is trained.
+
+    On the shards that it was trained with, what it left out is scored; else every sample.
+    """
+    from mammotrain import rescore
+    from mammotrain import run as runs
+
+    with _screen() as screen:
+        report, place = rescore.rescore(rescore.Request(run, tuple(data), out, device), screen)
+    typer.echo(runs.summary(report, place))
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Two or more folders of run, cv or eval; the first is the "
+            "one that the others are compared with."
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Compare runs on the same samples: differences with paired 95 % intervals."""
+    from rich.console import Console
+
+    from mammotrain import comparison
+
+    if len(runs) < 2:
+        raise ConfigError("Give two or more runs to compare.")
+    found = comparison.compare(runs)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, allow_nan=False))
+    else:
+        Console().print(comparison.table(found))
+
+
+@contextmanager
+def _screen() -> Iterator["live.Screen"]:
+    from rich.console import Console
+
+    from mammotrain import live
+
     screen = live.Screen(Console(stderr=True))
     try:
-        report = runs.run(request, screen)
+        yield screen
     finally:
         screen.stop()
-    typer.echo(runs.summary(report, place))
 
 
 @app.command()

@@ -20,6 +20,7 @@ SECTIONS = ("data", "model", "task", "train", "demo")
 OPTIMISERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
 AMP = ("none", "bf16", "fp16")
+FALLBACKS = ("stop", "none")
 T = TypeVar("T")
 
 
@@ -78,6 +79,9 @@ class TrainConfig:
         checkpoint_every: Steps from one checkpoint to the next; 0 for the end of epochs only.
         keep: Checkpoints kept, besides the best.
         pretrained: ``none``, ``timm``, or the path of a safetensors file.
+        pretrained_fallback: What to do when timm's weights cannot be had: ``stop``, or ``none`` to
+            go on without any, which is said.
+        track: Who is told besides log.jsonl: ``tensorboard``, ``mlflow``, ``wandb``.
     """
 
     seed: int = 0
@@ -105,12 +109,15 @@ class TrainConfig:
     checkpoint_every: int = 0
     keep: int = 2
     pretrained: str = "none"
+    pretrained_fallback: str = "stop"
+    track: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what has limits; raises ConfigError."""
         _one_of("train.optimiser", self.optimiser, OPTIMISERS)
         _one_of("train.schedule", self.schedule, SCHEDULES)
         _one_of("train.amp", self.amp, AMP)
+        _one_of("train.pretrained_fallback", self.pretrained_fallback, FALLBACKS)
         for name in ("epochs", "batch_size", "accumulate", "validate_every", "keep"):
             _at_least(f"train.{name}", getattr(self, name), 1)
         for name in ("max_steps", "warmup_steps", "patience", "checkpoint_every", "seed"):

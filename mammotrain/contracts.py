@@ -11,10 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples as they were stored, not yet augmented.
+    """Samples as they were stored; or augmented, where another thread did that already.
 
     Attributes:
-        images: (B, C, H, W), uint8 or uint16: integers until they are on the device.
+        images: (B, C, H, W), uint8 or uint16, integers until they are on the device; float32 once
+            they are augmented.
         masks: (B, 1, H, W), uint8, 0 or 255; None when the run needs none.
         rows: (B,) int64, places in the table.
         keys: The samples' keys.

@@ -1,6 +1,9 @@
 """A model and samples -> scores; scores -> report.json and report.html."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -9,36 +12,67 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mammotrain import baselines, distributed, scores, slices, thresholds, trainer
+from mammotrain import baselines, distributed, scores, slices, trainer
+from mammotrain.contracts import Batch, Output
 from mammotrain.priors import Prior, of_labels
 from mammotrain.report import assemble as reports
+from mammotrain.report import page
 from mammotrain.scores import Scores
 from mammotrain.setup import Setup
 from mammotrain.thresholds import Judged
 
 Rows = NDArray[np.int64]
+LOSS = "loss"
 
 
-def score(setup: Setup, model: nn.Module, rows: Rows) -> tuple[Scores, float]:
-    """Return what the model says of some samples, and its mean loss; every rank gets all of it."""
-    context = lambda: trainer.autocast(setup.config.train, setup.world.device)  # noqa: E731
-    places, values, losses = [], [], []
-    for batch, said, output in trainer.predict(model, setup.task, setup.plain(rows), context):
+@dataclass(frozen=True)
+class Scored:
+    """What a model came to on some samples.
+
+    Attributes:
+        scores: One row a sample.
+        loss: Mean of all.
+        stats: Mean of everything that the model tells of a sample, such as solver steps.
+    """
+
+    scores: Scores
+    loss: float
+    stats: Mapping[str, float]
+
+
+def score(setup: Setup, model: nn.Module, rows: Rows) -> Scored:
+    """Return what the model says of some samples; every rank gets all of it."""
+    names = setup.task.score_names
+    places, values = [np.zeros(0, np.int64)], [np.zeros((0, len(names)))]
+    sums: defaultdict[str, float] = defaultdict(float)
+    for batch, said, output in trainer.predict(
+        model, setup.task, setup.plain(rows), setup.autocast
+    ):
         places.append(batch.rows)
         values.append(said.numpy())
-        wanted = setup.task.targets(batch.rows).to(setup.world.device)
-        with torch.inference_mode():
-            losses.append(float(setup.task.loss(output, wanted)) * len(batch.rows))
-    empty = np.zeros((0, len(setup.task.score_names)))
-    mine = (np.concatenate([*places, np.zeros(0, np.int64)]), np.concatenate([*values, empty]))
-    parts = distributed.gathered((*mine, sum(losses)), setup.world)
+        for name, value in _sums(setup, batch, output).items():
+            sums[name] += value
+    mine = np.concatenate(places), np.concatenate(values), dict(sums)
+    parts = distributed.gathered(mine, setup.world)
     found = np.concatenate([part[0] for part in parts])
     order = np.argsort(found, kind="stable")
     found, said_all = found[order], np.concatenate([part[1] for part in parts])[order]
-    columns, names = setup.columns, setup.task.score_names
-    labelled = setup.labels[found]
-    made = scores.from_columns(columns, found, labelled, said_all.astype(np.float64), names)
-    return made, sum(part[2] for part in parts) / max(len(found), 1)
+    means = {
+        name: sum(part[2].get(name, 0.0) for part in parts) / len(found) for name in sorted(sums)
+    }
+    labels = setup.labels[found]
+    made = scores.from_columns(setup.columns, found, labels, said_all.astype(np.float64), names)
+    return Scored(made, means.pop(LOSS, 0.0), means)
+
+
+def _sums(setup: Setup, batch: Batch, output: Output) -> dict[str, float]:
+    """Return the loss and the statistics of a batch, summed over its samples."""
+    wanted = setup.task.targets(batch.rows).to(setup.world.device)
+    with torch.inference_mode():
+        loss = setup.task.loss(output, wanted)
+    told = {LOSS: loss, **output.stats}
+    means = {name: float(value.detach().float().mean()) for name, value in told.items()}
+    return {name: mean * len(batch.rows) for name, mean in means.items() if isfinite(mean)}
 
 
 def rows_of(setup: Setup, found: Scores) -> Rows:
@@ -59,33 +93,55 @@ def report(
     setup: Setup, scored: Scores, validation: Scores | None, prior: Prior | None, *, split: str
 ) -> dict[str, Any]:
     """Return the content of report.json: the model beside the three baselines."""
+    others: dict[str, Judged | str] = {}
+    for kind in baselines.KINDS:
+        mine = baseline(setup, kind, scored)
+        theirs = None if validation is None else baseline(setup, kind, validation)
+        others[kind] = mine if isinstance(mine, str) else Judged(mine, _scores(theirs))
+    return summed_up(setup, Judged(scored, validation), others, prior, split=split)
+
+
+def _scores(found: Scores | str | None) -> Scores | None:
+    return None if isinstance(found, str) else found
+
+
+def baseline(setup: Setup, kind: str, asked: Scores) -> Scores | str:
+    """Return what a baseline says of the same samples, or why there is none."""
+    classes = len(setup.task.score_names)
+    found = baselines.predict(
+        kind, setup.columns, setup.labels, setup.roles.train, rows_of(setup, asked), classes
+    )
+    return found.reason if found.values is None else asked.with_values(found.values)
+
+
+def summed_up(
+    setup: Setup,
+    judged: Judged,
+    others: Mapping[str, Judged | str],
+    prior: Prior | None,
+    *,
+    split: str,
+) -> dict[str, Any]:
+    """Return the content of report.json: every metric, beside the baselines, by slices.
+
+    Args:
+        setup: Whose table the samples are of.
+        judged: What is scored, and what chooses the threshold.
+        others: Baseline -> the same, or why there is none.
+        prior: What probabilities are corrected by.
+        split: Which samples these are, in words.
+    """
     about = reports.About(
         recipe=setup.config.recipe,
-        data=str(setup.table.summary["source"]),
+        data=" + ".join(str(summary["source"]) for summary in setup.table.summaries),
         split=split,
         prior=prior if prior is not None and prior.changes else None,
         seed=setup.config.train.seed,
     )
-    rows = rows_of(setup, scored)
-    others = {kind: _baseline(setup, kind, scored, validation) for kind in baselines.KINDS}
-    parts = slices.of_columns(setup.columns, rows)
-    return reports.assemble(Judged(scored, validation), about, others, parts)
-
-
-def _baseline(
-    setup: Setup, kind: str, scored: Scores, validation: Scores | None
-) -> thresholds.Judged | str:
-    asked = [part for part in (scored, validation) if part is not None]
-    made = []
-    for part in asked:
-        found = baselines.predict(
-            kind, setup.columns, setup.labels, setup.roles.train, rows_of(setup, part),
-            len(setup.task.score_names),
-        )  # fmt: skip
-        if found.values is None:
-            return found.reason
-        made.append(part.with_values(found.values))
-    return Judged(made[0], made[1] if len(made) > 1 else None)
+    parts = slices.of_columns(setup.columns, rows_of(setup, judged.scores))
+    folds = judged.scores.fold
+    shown = parts if folds is None else {"fold": folds, **parts}
+    return reports.assemble(judged, about, others, shown)
 
 
 def picture(setup: Setup, key: str) -> NDArray[np.uint8] | None:
@@ -98,7 +154,24 @@ def picture(setup: Setup, key: str) -> NDArray[np.uint8] | None:
     return shown
 
 
-def write(out: Path, found: Mapping[str, Any], scored: Scores) -> None:
-    """Write scores.csv and report.json."""
+def write(
+    out: Path,
+    found: Mapping[str, Any],
+    scored: Scores,
+    log: Sequence[Mapping[str, Any]],
+    setup: Setup,
+) -> None:
+    """Write scores.csv, report.json and report.html.
+
+    Args:
+        out: An existing folder.
+        found: The content of report.json.
+        scored: Of which it tells.
+        log: Rows of log.jsonl, for the curves of training; may be empty.
+        setup: Lends the pictures.
+    """
     scores.write(out / "scores.csv", scored)
     reports.write(out / "report.json", found)
+    page.write(
+        out / "report.html", page.render(found, log, scored, lambda key: picture(setup, key))
+    )

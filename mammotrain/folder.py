@@ -1,5 +1,6 @@
 """The folder of a run: who holds it, what was asked for, where it ran, and its log."""
 
+import csv
 import fcntl
 import json
 import os
@@ -15,8 +16,10 @@ import torch
 
 from mammoprep.core.errors import EXIT_LOCKED, ConfigError, ResourceError
 from mammotrain.data.shards import difference
+from mammotrain.data.splits import Roles
 
 CONFIG, LOG, ENV, LOCK = "config.toml", "log.jsonl", "env.json", ".lock"
+GROUPS = "groups.csv"
 CHECKPOINTS = "checkpoints"
 PACKAGES = (
     "mammoprep", "torch", "torchvision", "timm", "numpy", "opencv-python-headless", "scikit-learn",
@@ -60,6 +63,27 @@ def write_config(out: Path, table: Mapping[str, Any], *, resume: bool) -> None:
         if changed := difference(old, new):
             raise ConfigError(f"{out} holds a run with other settings: {'; '.join(changed)}.")
     path.write_text(text, encoding="utf-8")
+
+
+def read_config(out: Path) -> dict[str, Any]:
+    """Return the resolved recipe of a run's folder, or nothing where there is none."""
+    path = out / CONFIG
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def write_groups(out: Path, columns: Mapping[str, Any], roles: Roles) -> None:
+    """Write which groups trained, validated and were scored, a line each, sorted."""
+    rows = {
+        (str(columns["source"][row]), str(columns["group"][row]), role)
+        for role in ("train", "validate", "score")
+        for row in getattr(roles, role)
+    }
+    partial = out / f".{GROUPS}.part"
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("source", "group", "role"))
+        writer.writerows(sorted(rows))
+    partial.replace(out / GROUPS)
 
 
 def flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """One run: a recipe and shards -> a folder with checkpoints, scores and a report."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -10,11 +11,24 @@ import torch
 from torch import nn
 
 from mammoprep.core.errors import ConfigError
-from mammotrain import checkpoint, distributed, evaluate, folder, metrics, optim, setup, trainer
+from mammotrain import (
+    checkpoint,
+    distributed,
+    evaluate,
+    folder,
+    metrics,
+    optim,
+    placement,
+    setup,
+    trainer,
+)
 from mammotrain.config import RunConfig
 from mammotrain.data import demo
+from mammotrain.data.augment import Where
+from mammotrain.data.loader import Loader
+from mammotrain.data.splits import Side
 from mammotrain.distributed import World
-from mammotrain.report.page import render
+from mammotrain.scores import Scores
 from mammotrain.setup import Setup
 from mammotrain.trainer import Job, Progress, Watcher
 
@@ -30,44 +44,65 @@ class Request:
         config: The recipe.
         data: Datasets, or ``demo``; empty for ``data/shards/NAME`` of the recipe's dataset.
         out: The run's folder.
-        fold: Which fold is scored.
+        side: Which samples are scored.
         resume: Go on in ``out``.
         device: ``auto``, ``cpu`` or ``cuda``.
+        cache: Where reduced-size copies lie; None for ``out``.
     """
 
     config: RunConfig
     data: tuple[str, ...]
     out: Path
-    fold: int = 0
+    side: Side = Side()  # noqa: RUF009 - frozen
     resume: bool = False
     device: str = "auto"
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        setup: What it was made of.
+        scored: What the model says of the scored samples.
+        report: The content of report.json.
+    """
+
+    setup: Setup
+    scored: Scores
+    report: dict[str, Any]
 
 
 class Logging(Watcher):
     """Writes log.jsonl, and passes everything on."""
 
-    def __init__(self, out: Path, inner: Watcher) -> None:
+    def __init__(self, out: Path, *others: Watcher) -> None:
         """Remember where and to whom."""
-        self._out, self._inner = out, inner
+        self._out, self._others = out, others
 
     def start(self, step: int, total: int, batch_size: int) -> None:
         """Pass it on."""
-        self._inner.start(step, total, batch_size)
+        for other in self._others:
+            other.start(step, total, batch_size)
 
     def step(self, line: dict[str, Any]) -> None:
         """Log a step."""
         folder.add_to_log(self._out, line)
-        self._inner.step(line)
+        for other in self._others:
+            other.step(line)
 
     def validated(self, line: dict[str, Any]) -> None:
         """Log a validation."""
         found = {n: v if isfinite(v) else None for n, v in line["validation"].items()}
         folder.add_to_log(self._out, {**line, "validation": found})
-        self._inner.validated(line)
+        for other in self._others:
+            other.validated(line)
 
     def warn(self, message: str) -> None:
         """Pass a line on."""
-        self._inner.warn(message)
+        for other in self._others:
+            other.warn(message)
 
 
 def run(request: Request, watcher: Watcher) -> dict[str, Any]:
@@ -80,10 +115,18 @@ def run(request: Request, watcher: Watcher) -> dict[str, Any]:
         ResourceError: told to stop (``resume`` goes on), no space, or the folder is in use.
     """
     with distributed.joined(request.device) as world:
-        if not world.leads:
-            return _run(request, Watcher(), world)
-        with folder.held(request.out, resume=request.resume):
-            return _run(request, Logging(request.out, watcher), world)
+        return run_in(request, watcher, world).report
+
+
+def run_in(request: Request, watcher: Watcher, world: World) -> Outcome:
+    """Do what ``run`` does, as one of the processes that train together."""
+    if not world.leads:
+        return _run(request, Watcher(), world)
+    with (
+        folder.held(request.out, resume=request.resume),
+        nullcontext(Watcher()) as told,
+    ):
+        return _run(request, Logging(request.out, watcher, told), world)
 
 
 def find_data(request: Request, tell: Watcher) -> tuple[str, ...]:
@@ -106,36 +149,57 @@ def find_data(request: Request, tell: Watcher) -> tuple[str, ...]:
     )
 
 
-def _run(request: Request, watcher: Watcher, world: World) -> dict[str, Any]:
+def _run(request: Request, watcher: Watcher, world: World) -> Outcome:
     config, out = request.config, request.out
     data = find_data(request, watcher) if world.leads else ()
     data = distributed.gathered(data, world)[0]
-    cache = out / "cache" if config.data.cache else None
-    made = setup.prepare(config, data, request.fold, world, cache=cache, tell=watcher.warn)
+    cache = (request.cache or out / "cache") if config.data.cache else None
+    table = setup.open_shards(config, data, watcher.warn)
+    made = setup.prepare(config, table, request.side, world, cache=cache)
+    model = made.model()
+    # PRETRAINED
+    loader = made.loader(made.roles.train, training=True)
+    made.where = _augmented_where(made, model, request)
     if world.leads:
-        table = {**config.to_table(), "fold": request.fold}
-        folder.write_config(out, table, resume=request.resume)
-        folder.write_env(out, world.device, world.size)
-    job = _job(made, out, watcher)
+        _describe(made, request)
+    job = _job(made, model, loader, out, watcher)
     progress = _resumed(job, made, out, request, watcher)
     if not progress.ended:
         trainer.fit(job, progress)
-    return _finish(made, job, progress, out)
+    return _finish(made, job, out)
 
 
-def _job(made: Setup, out: Path, watcher: Watcher) -> Job:
+def _augmented_where(made: Setup, model: nn.Module, request: Request) -> Where:
+    """Return where pictures are augmented: as the run began, or as is measured now."""
+    if made.config.data.augment_on != "auto":
+        return made.where
+    found = made.where
+    if made.world.leads:
+        known = folder.read_config(request.out) if request.resume else {}
+        found = known["data"]["augment_on"] if known else placement.settle(made, model)
+    chosen: Where = distributed.gathered(found, made.world)[0]
+    return chosen
+
+
+def _describe(made: Setup, request: Request) -> None:
+    """Write what is run, where, and who is on which side."""
+    table = {**request.config.to_table(), **request.side.to_table()}
+    table["data"]["augment_on"] = made.where
+    folder.write_config(request.out, table, resume=request.resume)
+    folder.write_env(request.out, made.world.device, made.world.size)
+    folder.write_groups(request.out, made.columns, made.roles)
+
+
+def _job(made: Setup, model: nn.Module, loader: Loader, out: Path, watcher: Watcher) -> Job:
     config = made.config.train
-    model = made.model()
-    _pretrained(model, config.pretrained)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loader = made.loader(made.roles.train, training=True)
     return Job(
         model=model,
         task=made.task,
         optimiser=optim.optimiser(model, config),
         average=optim.average(model, config),
-        batches=loader.epoch,
+        batches=lambda epoch, position: made.stream(loader, epoch, position),
         steps_per_epoch=len(loader),
         prepare=made.images,
         validate=lambda scored: _validate(made, scored),
@@ -147,37 +211,14 @@ def _job(made: Setup, out: Path, watcher: Watcher) -> Job:
     )
 
 
-def _pretrained(model: nn.Module, where: str) -> None:
-    """Load weights from a safetensors file, where a recipe names one.
-
-    Raises:
-        ConfigError: no such file, or it does not fit.
-    """
-    if where == "none":
-        return
-    if where == "timm":
-        raise ConfigError(
-            "train.pretrained = 'timm': this model has no weights there. Use a file, or 'none'."
-        )
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        model.load_state_dict(load_file(where))
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(f"train.pretrained: {where} cannot be read ({error}).") from None
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()
-        raise ConfigError(f"train.pretrained: {where} does not fit the model: {first}") from None
-
-
 def _validate(made: Setup, model: nn.Module) -> Mapping[str, float]:
-    scored, loss = evaluate.score(made, model, made.roles.validate)
-    known = scored.labelled()
-    found = metrics.point(known.label, known.values, None)
-    if "macro_auroc" in found:
-        found["auroc"] = found["macro_auroc"]
-    return {"loss": loss, **found}
+    """Return the metrics of the validation samples, and the means of what the model tells."""
+    found = evaluate.score(made, model, made.roles.validate)
+    known = found.scores.labelled()
+    values = metrics.point(known.label, known.values, None)
+    if "macro_auroc" in values:  # what a recipe's monitor `auroc` means with several classes
+        values["auroc"] = values["macro_auroc"]
+    return {"loss": found.loss, **values, **found.stats}
 
 
 def _resumed(job: Job, made: Setup, out: Path, request: Request, watcher: Watcher) -> Progress:
@@ -202,23 +243,19 @@ def _resumed(job: Job, made: Setup, out: Path, request: Request, watcher: Watche
     return progress
 
 
-def _finish(made: Setup, job: Job, progress: Progress, out: Path) -> dict[str, Any]:
+def _finish(made: Setup, job: Job, out: Path) -> Outcome:
     """Score with the best weights, and write what a person looks at."""
-    best = job.folder / f"{checkpoint.PREFIX}{progress.best_step or progress.step:08d}"
-    saved = checkpoint.load(best)
-    trainer.restore(job, saved)
+    trainer.restore(job, checkpoint.best(job.folder))
     model = job.scored_model
-    scored, _ = evaluate.score(made, model, made.roles.score)
-    validation, _ = evaluate.score(made, model, made.roles.validate)
+    scored = evaluate.score(made, model, made.roles.score).scores
+    validation = evaluate.score(made, model, made.roles.validate).scores
     found = evaluate.report(
         made, scored, validation, evaluate.prior_of(made), split=made.roles.name
     )
     if made.world.leads:
-        evaluate.write(out, found, scored)
-        page = render(found, folder.read_log(out), scored, lambda key: evaluate.picture(made, key))
-        (out / "report.html").write_text(page, encoding="utf-8")
+        evaluate.write(out, found, scored, folder.read_log(out), made)
     distributed.wait(made.world)
-    return found
+    return Outcome(made, scored, found)
 
 
 def summary(report: Mapping[str, Any], out: Path) -> str:

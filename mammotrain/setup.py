@@ -1,9 +1,10 @@
 """A RunConfig and shards -> data, task and model, checked before any work."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,18 @@ from torch import Tensor, nn
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 from mammotrain import config as configs
+from mammotrain import slices
 from mammotrain.config import RunConfig
 from mammotrain.contracts import Batch
 from mammotrain.data import augment, loader, normalise, splits
-from mammotrain.data.augment import NONE, Augmentation
+from mammotrain.data.ahead import ahead
+from mammotrain.data.augment import NONE, Augmentation, Parameters, Where
+from mammotrain.data.loader import Loader
+from mammotrain.data.normalise import Normaliser
 from mammotrain.data.shards import Table, difference, open_table
-from mammotrain.data.splits import Roles
+from mammotrain.data.splits import Roles, Side
 from mammotrain.distributed import World
-from mammotrain.trainer import seed_all
+from mammotrain.trainer import autocast, seed_all
 
 Rows = NDArray[np.int64]
 INITIAL = -1  # the "step" whose random numbers make the initial weights
@@ -40,6 +45,7 @@ class Setup:
         normaliser: Fitted on the training samples.
         world: Who this process is.
         cache: Folder of reduced-size copies, or None.
+        where: Where pictures are augmented, ``cpu`` or ``device``; see ``placement``.
     """
 
     config: RunConfig
@@ -47,7 +53,7 @@ class Setup:
     roles: Roles
     task: Any
     labels: Rows
-    normaliser: normalise.Normaliser
+    normaliser: Normaliser
     world: World
     cache: Path | None
 
@@ -58,7 +64,7 @@ class Setup:
         self.policy = configs.build(
             Augmentation, self.config.data.augmentation, "data.augmentation"
         )
-        self.where = augment.choose(self.config.data.augment_on, self.world.device)
+        self.where: Where = augment.choose(self.config.data.augment_on, self.world.device)
 
     @property
     def columns(self) -> Mapping[str, Any]:
@@ -76,46 +82,74 @@ class Setup:
         given = self.config.data.size
         return (given[0], given[1]) if given else None
 
-    def loader(self, rows: Rows, *, training: bool) -> loader.Loader:
-        """Return the batches of some samples."""
+    def loader(self, rows: Rows, *, training: bool, workers: int | None = None) -> Loader:
+        """Return the batches of some samples; ``workers`` other than the recipe's where given."""
         data, train = self.config.data, self.config.train
         options = loader.Options(
             batch_size=train.batch_size,
             seed=train.seed,
             rank=self.world.rank,
             world=self.world.size,
-            workers=data.workers,
+            workers=data.workers if workers is None else workers,
             training=training,
             sampling=data.sampling if training else "natural",
             size=self.size,
             pin=self.world.device.type == "cuda",
             cache_dir=self.cache,
         )
-        return loader.Loader(self.table, rows, options, labels=self.labels)
+        return Loader(self.table, rows, options, labels=self.labels)
+
+    def stream(self, source: Loader, epoch: int | None, position: int = 0) -> Iterator[Batch]:
+        """Yield what is left of an epoch; augmented already, in other threads, where that is cv2's.
+
+        Args:
+            source: Of ``loader``.
+            epoch: Decides order and augmentation; None for none of both.
+            position: Batches that are done.
+        """
+        batches = source.epoch(epoch or 0, position)
+        if self.where == "device":
+            return batches
+        work = partial(self._by_cpu, epoch=epoch)
+        return ahead(work, batches, self.config.data.workers)
 
     def images(self, batch: Batch, epoch: int | None) -> Tensor:
         """Return a batch on the device: augmented in ``epoch``, plain where it is None."""
+        if self.where == "cpu" and not batch.images.is_floating_point():
+            batch = self._by_cpu(batch, epoch)
+        there = batch.images.to(self.world.device, non_blocking=True)
+        if there.is_floating_point():
+            return there
+        curves = self.curves.curves(batch.rows)
+        return augment.apply(there, None, self.drawn(batch, epoch), curves=curves)[0]
+
+    def _by_cpu(self, batch: Batch, epoch: int | None) -> Batch:
+        curves = self.curves.curves(batch.rows)
+        pictures, _ = augment.apply_cpu(
+            batch.images.numpy(), None, self.drawn(batch, epoch), curves=curves
+        )
+        return replace(batch, images=torch.from_numpy(pictures))
+
+    def drawn(self, batch: Batch, epoch: int | None) -> Parameters:
+        """Return how a batch is augmented in ``epoch``; not at all where it is None."""
         height, width = batch.images.shape[-2:]
-        out = None if self.size is None else (self.size[1], self.size[0])
-        drawn = augment.draw(
+        return augment.draw(
             NONE if epoch is None else self.policy,
             seed=self.config.train.seed,
             epoch=epoch or 0,
             keys=batch.keys,
             size=(height, width),
-            out=out,
+            out=None if self.size is None else (self.size[1], self.size[0]),
         )
-        curves = self.curves.curves(batch.rows)
-        if self.where == "cpu":
-            pictures, _ = augment.apply_cpu(batch.images.numpy(), None, drawn, curves=curves)
-            return torch.from_numpy(pictures).to(self.world.device, non_blocking=True)
-        there = batch.images.to(self.world.device, non_blocking=True)
-        return augment.apply(there, None, drawn, curves=curves)[0]
 
     def plain(self, rows: Rows) -> Iterator[tuple[Tensor, Batch]]:
         """Yield this rank's batches of some samples, each sample once, nothing augmented."""
-        for batch in self.loader(rows, training=False).epoch(0):
+        for batch in self.stream(self.loader(rows, training=False), None):
             yield self.images(batch, None), batch
+
+    def autocast(self) -> Any:
+        """Return the context of mixed precision that the recipe asks for."""
+        return autocast(self.config.train, self.world.device)
 
     def model(self) -> nn.Module:
         """Return the model with its initial weights, on the device."""
@@ -137,7 +171,7 @@ class Setup:
         """Return what a checkpoint remembers of its data."""
         return {
             "preparation": self.table.preparation,
-            "label_names": list(self.table.label_names),
+            "sources": sorted({str(each["source"]) for each in self.table.summaries}),
             "score_names": list(self.task.score_names),
             "normaliser": self.normaliser.to_json(),
             "content": self.table.content,
@@ -146,35 +180,87 @@ class Setup:
 
 def prepare(
     config: RunConfig,
-    data: tuple[str, ...],
-    fold: int,
+    table: Table,
+    side: Side,
     world: World,
     *,
     cache: Path | None = None,
-    tell: Callable[[str], None] = lambda _: None,
 ) -> Setup:
-    """Open the shards and choose who trains, validates and is scored.
+    """Choose who trains, validates and is scored, and fit what is fitted on who trains.
 
     Raises:
         ConfigError: a setting does not suit the data.
-        DamageError: damaged shards, or a group on two sides.
+        DamageError: a group is on two sides.
     """
-    bad = config.data.tolerate_bad_shards
-    table = open_table(data, tolerate_bad_shards=bad)
     columns: Mapping[str, Any] = table.columns
+    known = _with_label(config, table)
+    if side.by:
+        parts = slices.parts_by(columns, side.by).tolist()
+        roles = splits.leave_out(known, parts, side)
+    else:
+        roles = splits.choose(known, side.fold)
+    normaliser = normalise.fit(config.data.normalise, columns, roles.train)
+    return _made(config, table, roles, normaliser, world, cache)
+
+
+def prepare_scoring(
+    config: RunConfig, table: Table, roles: Roles, fitted: Mapping[str, Any], world: World
+) -> Setup:
+    """Return what scores samples with a model that was trained before.
+
+    Args:
+        config: Of the run.
+        table: The samples.
+        roles: Of which only ``score`` is used.
+        fitted: The run's ``Normaliser``, as its checkpoint holds it.
+        world: Who this process is.
+
+    Raises:
+        ConfigError: the samples do not have the run's target.
+    """
+    return _made(config, table, roles, Normaliser.from_json(fitted), world, None)
+
+
+def labelled(config: RunConfig, table: Table) -> Roles:
+    """Return roles in which every sample with the run's target is scored; raises ConfigError."""
+    return splits.everything(_with_label(config, table))
+
+
+def open_shards(
+    config: RunConfig, data: tuple[str, ...], tell: Callable[[str], None] = lambda _: None
+) -> Table:
+    """Return the samples of one or several datasets.
+
+    Raises:
+        ConfigError: they are no datasets, or were prepared differently.
+        DamageError: a shard is damaged.
+    """
+    table = open_table(data, tolerate_bad_shards=config.data.tolerate_bad_shards)
     for shard, samples in table.lost.items():
         tell(f"{shard} is damaged: {samples:,} samples are left out.")
-    module = plugins.load(configs.TASKS, config.task_name, needs=("Config", "build", "known"))
-    known = module.known(columns, config.task)
-    roles = splits.choose(_with_label(columns, known), fold)
-    names = table.label_names
-    task = module.build(config.task, columns, names, roles.train)
-    normaliser = normalise.fit(config.data.normalise, columns, roles.train)
+    return table
+
+
+def _made(
+    config: RunConfig,
+    table: Table,
+    roles: Roles,
+    normaliser: Normaliser,
+    world: World,
+    cache: Path | None,
+) -> Setup:
+    task = _task(config).build(config.task, table.columns, table.label_names, roles.train)
     return Setup(config, table, roles, task, task.classes, normaliser, world, cache)
 
 
-def _with_label(columns: Mapping[str, Any], known: NDArray[np.bool_]) -> dict[str, Any]:
+def _task(config: RunConfig) -> ModuleType:
+    return plugins.load(configs.TASKS, config.task_name, needs=("Config", "build", "known"))
+
+
+def _with_label(config: RunConfig, table: Table) -> dict[str, Any]:
     """Return what the choice of roles looks at; a sample counts when it has the target."""
+    columns: Mapping[str, Any] = table.columns
+    known: NDArray[np.bool_] = _task(config).known(columns, config.task)
     label = [0 if is_known else None for is_known in known]
     return {**{name: columns[name] for name in ("split", "group", "augmented")}, "label": label}
 
@@ -182,16 +268,20 @@ def _with_label(columns: Mapping[str, Any], known: NDArray[np.bool_]) -> dict[st
 def check_same_data(about: Mapping[str, Any], setup: Setup) -> None:
     """Refuse to show a model what it was not trained for.
 
+    Other names of the dataset's own classes matter only to a model that was trained on these, or on
+    the same source: ``cancer`` and ``abnormal`` mean the same everywhere.
+
     Raises:
         ConfigError: the shards were prepared otherwise or have other classes, with the difference.
     """
     now = setup.about()
-    names = ("label_names", "score_names")
-    pairs = {"preparation": (about["preparation"], now["preparation"])}
-    pairs |= {name: ({name: about[name]}, {name: now[name]}) for name in names}
-    for name, (then, here) in pairs.items():
-        if changed := difference(then, here):
-            raise ConfigError(
-                f"The model was trained on shards with other {name.replace('_', ' ')}: "
-                f"{'; '.join(changed)}. Build the shards as they were then."
-            )
+    then, here = dict(about["preparation"]), dict(now["preparation"])
+    if about["sources"] != now["sources"]:
+        del then["label_names"], here["label_names"]
+    changed = difference(then, here)
+    changed += difference({"classes": about["score_names"]}, {"classes": now["score_names"]})
+    if changed:
+        raise ConfigError(
+            f"The model was trained on shards that were prepared differently: {'; '.join(changed)} "
+            "(then -> now). Build the shards as they were then."
+        )

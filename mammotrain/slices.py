@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoprep.core.errors import ConfigError
+from mammoprep.core.plugins import suggest
 from mammotrain.baselines import Columns, machines, numbers_of, texts_of
 
 Texts = NDArray[np.str_]
@@ -14,6 +16,11 @@ UNKNOWN = "unknown"
 OTHER = "other"
 MOST = 24  # values of a slice that have a line of their own
 AGES = (40, 50, 60, 70)
+COLUMNS = {
+    "machine": "labels.machine_id, acquisition.manufacturer",
+    "site": "labels.site_id",
+}
+BY = tuple(COLUMNS)
 
 
 def of_columns(columns: Columns, rows: NDArray[np.int64]) -> dict[str, Texts]:
@@ -26,6 +33,11 @@ def of_columns(columns: Columns, rows: NDArray[np.int64]) -> dict[str, Texts]:
         columns: Of samples.parquet, by name.
         rows: (n,) places in the table, in the order of the scores.
     """
+    parts = {name: texts[rows] for name, texts in _known(columns).items()}
+    return {name: _named(texts) for name, texts in parts.items() if np.any(texts != "")}
+
+
+def _known(columns: Columns) -> dict[str, Texts]:
     found: dict[str, Texts | None] = {
         "view": _texts(columns, "view"),
         "density": _texts(columns, "labels.density"),
@@ -33,8 +45,26 @@ def of_columns(columns: Columns, rows: NDArray[np.int64]) -> dict[str, Texts]:
         "machine": machines(columns),
         "site": _texts(columns, "labels.site_id"),
     }
-    parts = {name: texts[rows] for name, texts in found.items() if texts is not None}
-    return {name: _named(texts) for name, texts in parts.items() if np.any(texts != "")}
+    return {name: texts for name, texts in found.items() if texts is not None}
+
+
+def parts_by(columns: Columns, by: str) -> Texts:
+    """Return the machine or site of every sample, empty where unknown.
+
+    Raises:
+        ConfigError: ``by`` is neither, or the table does not tell two of them apart.
+    """
+    if by not in BY:
+        raise ConfigError(
+            f"--by must be one of {', '.join(BY)}; got {by!r}.{suggest(by, list(BY))}"
+        )
+    found = _known(columns).get(by)
+    if found is None or len(np.unique(found[found != ""])) < 2:
+        raise ConfigError(
+            f"--by {by}: the samples do not tell two or more apart (columns {COLUMNS[by]}). "
+            "Without --by the folds are scored."
+        )
+    return found
 
 
 def _texts(columns: Columns, name: str) -> Texts | None:

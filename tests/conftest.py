@@ -2,11 +2,13 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers import run_build
 
+import mammoprep
 from mammoprep.phantoms import rsna as rsna_phantom
 
 
@@ -49,3 +51,26 @@ def built(built_once: Path, tmp_path: Path) -> Path:
     out = tmp_path / "shards"
     shutil.copytree(built_once, out)
     return out
+
+
+@pytest.fixture(scope="session")
+def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of lesion patches and background tiles of a phantom, 48 x 48; read only."""
+    home = tmp_path_factory.mktemp("patches")
+    mammoprep.phantom("inbreast", home / "raw", patients=16, seed=2, size_scale=0.08)
+    mammoprep.build(
+        source="inbreast", input=home / "raw", out=home / "shards", roi="48x48", roi_shrink=1,
+        folds=3, workers=1,
+    )  # fmt: skip
+    return home / "shards"
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Hold the number of torch's threads: another one would change the last bits of a loss."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

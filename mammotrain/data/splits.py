@@ -14,6 +14,31 @@ from mammoprep.core.schema import base_split
 
 HELD_OUT = 5  # one group in five validates where a dataset has no validation set of its own
 Rows = NDArray[np.int64]
+Columns = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Side:
+    """Which samples a run leaves out of training, to be scored.
+
+    Attributes:
+        fold: Number of the fold, from 0.
+        by: ``machine`` or ``site``, when one of these is left out instead of a fold; else empty.
+        value: Which one.
+    """
+
+    fold: int = 0
+    by: str = ""
+    value: str = ""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return f"{self.by} {self.value}" if self.by else f"fold{self.fold}"
+
+    def to_table(self) -> dict[str, Any]:
+        """Return it as ``config.toml`` holds it."""
+        return {"by": self.by, "left_out": self.value} if self.by else {"fold": self.fold}
 
 
 @dataclass(frozen=True)
@@ -33,7 +58,7 @@ class Roles:
     name: str
 
 
-def choose(columns: Mapping[str, Sequence[Any]], fold: int = 0) -> Roles:
+def choose(columns: Columns, fold: int = 0) -> Roles:
     """Return what is trained on, validated on and scored.
 
     With folds, fold ``k`` is scored and ``k + 1`` validates; the rest trains. With an official
@@ -50,7 +75,50 @@ def choose(columns: Mapping[str, Sequence[Any]], fold: int = 0) -> Roles:
     """
     table = _Table.of(columns)
     folds = sorted({s for s in table.base if s.startswith("fold")}, key=lambda s: int(s[4:]))
-    roles = _by_fold(table, folds, fold) if folds else _official(table)
+    return _checked(table, _by_fold(table, folds, fold) if folds else _official(table))
+
+
+def leave_out(columns: Columns, parts: Sequence[str], side: Side) -> Roles:
+    """Return roles in which a machine or a site is scored, and nothing of it was trained on.
+
+    Of the other samples one group in five validates, by a hash of its name; groups with a sample in
+    the part that is scored, samples of an unknown part and those of an official test set are not
+    used.
+
+    Args:
+        columns: ``split``, ``group``, ``label`` and ``augmented`` of every sample.
+        parts: (n,) the machine or site of every sample, empty where unknown.
+        side: Which one is scored.
+
+    Raises:
+        ConfigError: a role would be empty.
+    """
+    table = _Table.of(columns)
+    part = np.array(parts, np.str_)
+    scored = np.flatnonzero(table.known & ~table.augmented & (part == side.value))
+    taken = {table.group[row] for row in scored}
+    free = np.array([group not in taken for group in table.group], bool)
+    tested = np.array([split == "test" for split in table.base], bool)
+    rest = np.flatnonzero(table.known & free & ~tested & (part != side.value) & (part != ""))
+    return _checked(table, Roles(*_held_out(table, rest.astype(np.int64)), scored, side.name))
+
+
+def everything(columns: Columns) -> Roles:
+    """Return roles in which every labelled sample is scored, and nothing is trained on.
+
+    Raises:
+        ConfigError: no sample has a label.
+    """
+    table = _Table.of(columns)
+    scored = np.flatnonzero(table.known & ~table.augmented).astype(np.int64)
+    if not scored.size:
+        raise ConfigError("No sample has the label that the model was trained for.")
+    nothing = np.zeros(0, np.int64)
+    return Roles(nothing, nothing, scored, "all")
+
+
+def _checked(table: "_Table", roles: Roles) -> Roles:
+    """Return the roles, if none is empty and no group is in two of them."""
     for role, rows in (
         ("train", roles.train),
         ("validate", roles.validate),
@@ -58,7 +126,8 @@ def choose(columns: Mapping[str, Sequence[Any]], fold: int = 0) -> Roles:
     ):
         if not rows.size:
             raise ConfigError(
-                f"No labelled sample is left to {role}. Splits: {_listed(table.base)}."
+                f"{roles.name}: no labelled sample is left to {role}. "
+                f"Splits: {_listed(table.base)}."
             )
     _check_leaks(table, roles)
     return roles
@@ -108,10 +177,14 @@ def _by_fold(table: _Table, folds: list[str], fold: int) -> Roles:
 def _official(table: _Table) -> Roles:
     training, validating = table.rows({"train"}, copies=True), table.rows({"val"})
     if not validating.size:
-        held = np.array([_is_held_out(table.group[row]) for row in training], bool)
-        validating = training[held & ~table.augmented[training]]
-        training = training[~held]
+        training, validating = _held_out(table, training)
     return Roles(training, validating, table.rows({"test"}), "test")
+
+
+def _held_out(table: _Table, rows: Rows) -> tuple[Rows, Rows]:
+    """Return which of these samples train, and which validate."""
+    held = np.array([_is_held_out(table.group[row]) for row in rows], bool)
+    return rows[~held], rows[held & ~table.augmented[rows]]
 
 
 def _is_held_out(group: str) -> bool:

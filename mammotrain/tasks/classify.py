@@ -102,29 +102,36 @@ def build(
         config: What is learned.
         columns: Of every sample: ``label`` and ``labels.NAME``.
         label_names: Classes of ``label``.
-        training: Places in the table that are learned from; they decide the classes' weights.
+        training: Places in the table that are learned from; they decide the classes' weights. Empty
+            when nothing is learned.
 
     Raises:
         ConfigError: no such target, it is no class, or the training samples hold only one.
     """
     values, names = _values(config.target, columns, label_names)
     classes = np.array([UNKNOWN if value is None else int(value) for value in values], np.int64)
-    seen = classes[training]
-    counts = np.bincount(seen[seen >= 0], minlength=len(names))
+    if config.loss == "focal" and len(names) != 2:
+        raise ConfigError(
+            f"task.loss focal is for two classes, {config.target!r} has {len(names)}."
+        )
+    weights = (
+        _weights(config, classes[training], names) if training.size else torch.ones(len(names))
+    )
+    return Classify(config, classes, names, weights)
+
+
+def _weights(config: Config, classes: NDArray[np.int64], names: Sequence[str]) -> Tensor:
+    """Return what each class weighs in the loss, by the classes of the training samples."""
+    counts = np.bincount(classes[classes >= 0], minlength=len(names))
     if np.count_nonzero(counts) < 2:
         raise ConfigError(
             f"task.target {config.target!r}: the training samples hold fewer than two classes "
             f"({', '.join(f'{n} {c}' for n, c in zip(names, counts, strict=True))})."
         )
-    if config.loss == "focal" and len(names) != 2:
-        raise ConfigError(
-            f"task.loss focal is for two classes, {config.target!r} has {len(names)}."
-        )
-    weights = torch.ones(len(names))
-    if config.class_weights == "balanced":
-        share = counts / counts.sum()
-        weights = torch.tensor(1 / (np.maximum(share, 1e-9) * np.count_nonzero(counts)))
-    return Classify(config, classes, names, weights.float())
+    if config.class_weights == "none":
+        return torch.ones(len(names))
+    share = counts / counts.sum()
+    return torch.tensor(1 / (np.maximum(share, 1e-9) * np.count_nonzero(counts))).float()
 
 
 def known(columns: Mapping[str, Sequence[Any]], config: Config) -> NDArray[np.bool_]:

@@ -18,13 +18,12 @@ SMALL = {"width": 12, "groups": 4}
 HALF = {"cell_precision": "autocast", "tol": 5e-3, "adjoint_tol": 5e-3}
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _seeded():
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 def model(**settings: object) -> nn.Module:

@@ -24,13 +24,12 @@ Cell = Callable[[Tensor], Tensor]
 EVERY = pytest.mark.parametrize("solver", SOLVERS)
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _seeded():
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 def matrix(radius: float, size: int = 12) -> Tensor:

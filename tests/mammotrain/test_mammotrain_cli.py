@@ -22,7 +22,7 @@ def test_recipes_lists_what_is_there_and_what_is_coming() -> None:
     assert run("models").stdout.split() == ["deq"]
 
 
-@pytest.mark.parametrize("command", ["cv", "eval", "predict", "compare", "tune", "export"])
+@pytest.mark.parametrize("command", ["predict", "tune", "export"])
 def test_what_is_not_built_is_refused_in_one_line(command: str) -> None:
     done = run(command, "deq", "--data", "demo")
     assert done.returncode == 2
@@ -37,6 +37,10 @@ def test_what_is_not_built_is_refused_in_one_line(command: str) -> None:
         (["run", "deq"], "mammoprep build --source ddsm --size 299x299"),
         (["run", "deq", "--set", "train.epohcs=3"], "Did you mean 'epochs'"),
         (["run", "deq", "--data", "/nowhere"], "/nowhere"),
+        (["cv", "deq", "--data", "/nowhere"], "/nowhere"),
+        (["cv", "deq", "--by", "scanner"], "mammoprep build --source ddsm"),
+        (["eval", "/nowhere", "--data", "/nowhere"], "/nowhere holds no run"),
+        (["compare", "/nowhere"], "two or more"),
     ],
 )
 def test_a_users_mistake_is_exit_2_and_says_what_to_do(

@@ -7,15 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 import mammoprep
 from mammoprep.core.errors import ConfigError, DamageError, ResourceError
 from mammotrain import checkpoint, config, folder
+from mammotrain.data.splits import Side
 from mammotrain.run import Request, run
 from mammotrain.trainer import Watcher
 
@@ -25,30 +24,17 @@ SMALL = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Hold the number of threads: another one would change the last bits of a loss."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Lesion patches of a phantom, 48 x 48."""
-    home = tmp_path_factory.mktemp("patches")
-    mammoprep.phantom("inbreast", home / "raw", patients=16, seed=2, size_scale=0.08)
-    mammoprep.build(
-        source="inbreast", input=home / "raw", out=home / "shards", roi="48x48", roi_shrink=1,
-        folds=3, workers=1,
-    )  # fmt: skip
-    return home / "shards"
+def shards(patches: Path) -> Path:
+    return patches
 
 
 def request(shards: Path, out: Path, *more: str, resume: bool = False, fold: int = 0) -> Request:
     found = config.load("deq", (*SMALL, *more))
-    return Request(found, (str(shards),), out, fold=fold, resume=resume, device="cpu")
+    return Request(found, (str(shards),), out, Side(fold), resume=resume, device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mammoprep.core.errors import ConfigError, DamageError
-from mammotrain.data.splits import choose
+from mammotrain.data.splits import Side, choose, everything, leave_out
 
 
 def columns(*splits: str, images: int = 2, groups: int = 3, label: int | None = 1) -> dict:
@@ -93,9 +93,37 @@ def test_what_has_no_label_is_nowhere() -> None:
         (columns(*FOLDS), 5, "0 to 4"),
         (columns("fold0", "fold1"), 0, "At least 3 folds"),
         (columns("train"), 0, "left to score"),
-        (columns(*FOLDS, label=None), 0, "No labelled sample"),
+        (columns(*FOLDS, label=None), 0, "no labelled sample"),
     ],
 )
 def test_what_cannot_be_split_says_why(table: dict, fold: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         choose(table, fold)
+
+
+def test_a_machine_that_is_left_out_is_scored_whole_and_its_patients_train_nowhere() -> None:
+    table = columns(*FOLDS, "fold0-aug", "test", groups=12)
+    machines = ["new" if group.endswith("-3") else "old" for group in table["group"]]
+    machines[0], machines[5] = "new", ""  # a patient on two machines; one image of none
+    roles = leave_out(table, machines, Side(by="machine", value="new"))
+    scored = {row for row in range(len(machines)) if machines[row] == "new"}
+    assert set(roles.score.tolist()) == {r for r in scored if not table["augmented"][r]}
+    used = [*roles.train.tolist(), *roles.validate.tolist()]
+    assert not {table["group"][row] for row in used} & {table["group"][row] for row in scored}
+    assert 5 not in used
+    assert "test" not in splits_of(table, used)
+    assert "fold0-aug" in splits_of(table, roles.train)
+    assert "fold0-aug" not in splits_of(table, roles.validate)
+    assert not {table["group"][r] for r in roles.train} & {
+        table["group"][r] for r in roles.validate
+    }
+    assert roles.name == "machine new"
+
+
+def test_everything_with_a_label_is_scored_but_no_copies() -> None:
+    table = columns("train", "fold0", "fold0-aug")
+    table["label"][0] = None
+    roles = everything(table)
+    assert set(splits_of(table, roles.score)) == {"train", "fold0"}
+    assert 0 not in roles.score
+    assert not len(roles.train)

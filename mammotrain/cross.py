@@ -1,0 +1,124 @@
+"""Every fold, machine or site left out in turn: one run each, their scores pooled."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mammoprep.core.errors import ConfigError
+from mammoprep.core.schema import base_split
+from mammotrain import baselines, distributed, evaluate, folder, scores, setup, slices
+from mammotrain.data.shards import Table
+from mammotrain.data.splits import Side
+from mammotrain.distributed import World
+from mammotrain.priors import Prior
+from mammotrain.run import Outcome, Request, find_data, run_in
+from mammotrain.scores import Scores
+from mammotrain.thresholds import Judged
+from mammotrain.trainer import Watcher
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one run adds to the pool."""
+
+    scored: Scores
+    others: Mapping[str, Scores | str]
+    prior: Prior
+
+
+def cross(request: Request, watcher: Watcher) -> dict[str, Any]:
+    """Train and score every part in turn; return the content of the pooled report.json.
+
+    Each sample is scored by the one model that saw neither it nor its patient; the threshold for a
+    part is chosen on the scores of the others. Samples of an official test set are left to ``run``.
+
+    Args:
+        request: What to run; of ``side`` only ``by`` counts.
+        watcher: Is told.
+
+    Raises:
+        ConfigError: fewer than three folds, or the samples do not tell machines or sites apart.
+        MammoError: as ``run`` does; with ``resume`` finished parts are not trained again.
+    """
+    with distributed.joined(request.device) as world:
+        if not world.leads:
+            return _cross(request, Watcher(), world)
+        with folder.held(request.out, resume=request.resume):
+            return _cross(request, watcher, world)
+
+
+def _cross(request: Request, watcher: Watcher, world: World) -> dict[str, Any]:
+    data = find_data(request, watcher) if world.leads else ()
+    request = replace(request, data=distributed.gathered(data, world)[0])
+    by = request.side.by
+    sides = list(_sides(request, setup.open_shards(request.config, request.data)))
+    if world.leads:
+        table = {**request.config.to_table(), "by": by or "fold"}
+        folder.write_config(request.out, table, resume=request.resume)
+    parts: dict[str, _Part] = {}
+    for number, side in enumerate(sides):
+        watcher.warn(f"Leaving out {side.name}: {number + 1} of {len(sides)}.")
+        outcome = run_in(_one(request, side, number), watcher, world)
+        parts[side.name] = _part(outcome, side)
+    pooled = scores.join({name: part.scored for name, part in parts.items()})
+    others = {kind: _pooled(parts, kind) for kind in baselines.KINDS}
+    prior = _mean([part.prior for part in parts.values()])
+    split = f"cv by {by}" if by else "cv"
+    found = evaluate.summed_up(outcome.setup, Judged(pooled), others, prior, split=split)
+    if world.leads:
+        evaluate.write(request.out, found, pooled, [], outcome.setup)
+    distributed.wait(world)
+    return found
+
+
+def _sides(request: Request, table: Table) -> Iterator[Side]:
+    """Yield what is left out in turn."""
+    by, columns = request.side.by, table.columns
+    if by:
+        parts = slices.parts_by(columns, by)
+        known = np.flatnonzero(parts != "")
+        yield from (Side(by=by, value=value) for value in slices.ordered(parts[known]))
+        return
+    folds = {base_split(str(split)) for split in columns["split"]}
+    count = sum(split.startswith("fold") for split in folds)
+    if not count:
+        raise ConfigError(
+            f"There are no folds, only {', '.join(sorted(folds))}. mammotrain run scores an "
+            "official test set; mammoprep split DIR --folds 5 --out NEW makes folds, without "
+            "decoding."
+        )
+    yield from (Side(fold) for fold in range(count))
+
+
+def _one(request: Request, side: Side, number: int) -> Request:
+    """Return the run that leaves out one part; a part's name never becomes a path."""
+    out = request.out / (f"{side.by}{number}" if side.by else side.name)
+    resume = request.resume and out.exists()
+    return replace(request, side=side, out=out, resume=resume, cache=request.out / "cache")
+
+
+def _part(outcome: Outcome, side: Side) -> _Part:
+    scored = outcome.scored
+    if not side.by:  # official test samples are scored by every fold's run, and pooled by none
+        split = outcome.setup.columns["split"]
+        rows = evaluate.rows_of(outcome.setup, scored)
+        scored = scored.take(np.array([split[row] != "test" for row in rows], bool))
+    others = {kind: evaluate.baseline(outcome.setup, kind, scored) for kind in baselines.KINDS}
+    return _Part(scored, others, evaluate.prior_of(outcome.setup))
+
+
+def _pooled(parts: Mapping[str, _Part], kind: str) -> Judged | str:
+    found = {name: part.others[kind] for name, part in parts.items()}
+    for name, each in found.items():
+        if isinstance(each, str):
+            return f"{name}: {each}"
+    return Judged(scores.join({n: s for n, s in found.items() if isinstance(s, Scores)}))
+
+
+def _mean(priors: list[Prior]) -> Prior:
+    """Return the mean prevalences: folds are stratified, so that theirs hardly differ."""
+    sampled = np.mean([prior.sampled for prior in priors], axis=0)
+    natural = np.mean([prior.natural for prior in priors], axis=0)
+    return Prior(tuple(sampled.tolist()), tuple(natural.tolist()))
