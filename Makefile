@@ -40,6 +40,10 @@ check: lint types ## Everything CI runs: lint, format, types, all tests
 
 bench: $(STAMP) ## Measure beside other ways (docs/benchmarks.md); writes benchmarks/results
 	$(BIN)/python benchmarks/decode_speed.py --with-medip
+	$(BIN)/python benchmarks/loader_speed.py
+	$(BIN)/python benchmarks/augment_speed.py --out benchmarks/results/augment_speed.json
+	$(BIN)/python benchmarks/deq_solver.py
+	$(BIN)/python benchmarks/step_rate.py
 
 clean: ## Remove what make made, and nothing else
 	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

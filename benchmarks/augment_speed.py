@@ -4,7 +4,7 @@
 
 Every way does the same to the same uint8 pictures and masks: flip, affine (turn, scale, shift),
 brightness and contrast, one cut-out. Ways take turns within a round, and a way's figure is its best
-round, so that other load on the machine hurts all alike. A peer that is not installed is left out.
+round, so that other load on the machine hurts all alike. A peer that is not installed is left out, which is said.
 albumentations works on uint8 and gives uint8; ``float`` is what the model needs: the same and then
 float32 in [0, 1] as a batch, as all other ways give it.
 """
@@ -23,6 +23,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import optional_peers
 import torch
 
 from mammotrain.data import augment
@@ -77,10 +78,10 @@ def ours(images: np.ndarray, masks: np.ndarray, device: torch.device) -> dict[st
 
 
 def by_kornia(images: np.ndarray, masks: np.ndarray, device: torch.device) -> dict[str, Way]:
-    try:
-        import kornia.augmentation as ka
-    except ImportError:
+    if not optional_peers.there("kornia"):
         return {}
+    import kornia.augmentation as ka
+
     steps = ka.AugmentationSequential(
         ka.RandomHorizontalFlip(p=0.5),
         ka.RandomAffine(degrees=15.0, translate=(0.05, 0.05), scale=(0.9, 1.1), p=1.0),
@@ -102,12 +103,12 @@ def by_kornia(images: np.ndarray, masks: np.ndarray, device: torch.device) -> di
 
 def by_albumentations(images: np.ndarray, masks: np.ndarray) -> dict[str, Way]:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import albumentations as al
-    except ImportError:
+    if not optional_peers.there("albumentations"):
         return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import albumentations as al
+
     share = (0.2, 0.3)
     steps = al.Compose(
         [

@@ -7,7 +7,8 @@ fixed point and passes the gradient through it differs. Measured on the weights 
 weights trained for a few hundred steps to find a faint blob: training gives the cell's Jacobian a
 few large eigenvalues, and acceleration is about those. Contestants take turns, each round in a new
 order; the time is processor time on one thread, so that neighbours hardly matter. torchdeq
-differentiates implicitly (``ift``); who does not converge is no rival.
+differentiates implicitly (``ift``); who does not converge is no rival. Without torchdeq ours are
+measured alone, which is said.
 Writes benchmarks/results/deq_solver.json.
 """
 
@@ -22,13 +23,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import optional_peers
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
-from torchdeq import get_deq
 
 from mammotrain.models.deq import DEQ, Config, _pool, build
 
@@ -109,6 +111,8 @@ def ours(case: Case, solver: str) -> tuple[DEQ, Forward]:
 
 
 def theirs(case: Case, solver: str) -> tuple[DEQ, Forward]:
+    from torchdeq import get_deq
+
     model = case.model()
     deq = get_deq(
         ift=True, f_solver=solver, b_solver=solver, f_max_iter=LIMIT, b_max_iter=LIMIT,
@@ -138,7 +142,7 @@ def step(model: DEQ, forward: Forward, images: Tensor) -> tuple[float, float, bo
 def measure(case: Case, rounds: int) -> dict[str, Any]:
     images, _ = blobs(BATCH, case.pixels, torch.Generator().manual_seed(1))
     runs = {f"ours, {name}": ours(case, name) for name in OURS}
-    for name in THEIRS:
+    for name in THEIRS if find_spec("torchdeq") else ():
         runs[f"torchdeq, {name}"] = theirs(case, name)
     times: dict[str, list[float]] = {name: [] for name in runs}
     last: dict[str, tuple[float, float, bool]] = {}
@@ -190,6 +194,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds, nothing written")
     quick = parser.parse_args().quick
     torch.set_num_threads(1)
+    optional_peers.there("torchdeq")
     steps = 60 if quick else 450
     states = ((0, fresh(Config()).state_dict()), (steps, trained(steps)))
     cases = [Case(pixels, state, count) for pixels in (64, 299) for count, state in states]
@@ -198,7 +203,7 @@ def main() -> None:
         "processor seconds on one thread, median",
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
-        "versions": {name: version(name) for name in ("torch", "torchdeq")},
+        "versions": {name: version(name) for name in ("torch", "torchdeq") if find_spec(name)},
         "cases": [measure(case, 2 if quick else 3 if case.pixels > 64 else 11) for case in cases],
     }
     text = json.dumps(result, indent=2)

@@ -34,7 +34,7 @@ class Output:
     Attributes:
         logits: (B, outputs), or (B, outputs, H, W) for pictures.
         penalty: Scalar that is added to the loss, already weighted; or None.
-        stats: Name -> scalar or (B,) tensor without gradient, to be logged, as solver steps.
+        stats: Name -> scalar or (n,) tensor without gradient, whose mean is logged: solver steps.
     """
 
     logits: Tensor

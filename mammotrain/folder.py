@@ -25,7 +25,8 @@ PACKAGES = (
     "mammoprep", "torch", "torchvision", "timm", "numpy", "opencv-python-headless", "scikit-learn",
     "safetensors", "pyarrow",
 )  # fmt: skip
-LENGTH = ("train.epochs", "train.max_steps")  # a run may go on for longer
+# What may change when a run goes on: for how long, who is told, and what happened before it began.
+FREE = ("train.epochs", "train.max_steps", "train.track", "train.pretrained_fallback")
 Line = Mapping[str, Any]
 
 
@@ -57,7 +58,7 @@ def write_config(out: Path, table: Mapping[str, Any], *, resume: bool) -> None:
     path, text = out / CONFIG, to_toml(table)
     if resume and path.is_file():
         old, new = (
-            {name: value for name, value in flat(tomllib.loads(t)).items() if name not in LENGTH}
+            {name: value for name, value in flat(tomllib.loads(t)).items() if name not in FREE}
             for t in (path.read_text(encoding="utf-8"), text)
         )
         if changed := difference(old, new):

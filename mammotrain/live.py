@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mammotrain.trainer import Line, Watcher
 
-QUIET_SECONDS = 30.0
+QUIET_SECONDS, LIVE_SECONDS = 30.0, 0.25  # between two lines, and two tables
 SMOOTH = 0.9  # of the loss that is shown
 SHOWN = ("auroc", "macro_auroc", "accuracy", "balanced_accuracy", "loss")
 
@@ -23,7 +23,7 @@ class Screen(Watcher):
         self._console = console
         self._live: Live | None = None
         self._loss: float | None = None
-        self._last_line = time.monotonic()
+        self._last_shown = time.monotonic()
         self._total, self._batch_size = 0, 0
 
     def start(self, step: int, total: int, batch_size: int) -> None:
@@ -37,14 +37,17 @@ class Screen(Watcher):
         known = self._loss
         loss = line["loss"]
         self._loss = loss if known is None else SMOOTH * known + (1 - SMOOTH) * loss
-        if self._console.is_terminal:
-            if self._live is None:
-                self._live = Live(console=self._console, transient=True, refresh_per_second=4)
-                self._live.start()
-            self._live.update(self._table(line))
-        elif time.monotonic() - self._last_line >= QUIET_SECONDS:
-            self._last_line = time.monotonic()
+        live = self._console.is_terminal
+        if time.monotonic() - self._last_shown < (LIVE_SECONDS if live else QUIET_SECONDS):
+            return
+        self._last_shown = time.monotonic()
+        if not live:
             self._console.print(self._sentence(line), highlight=False, soft_wrap=True)
+            return
+        if self._live is None:
+            self._live = Live(console=self._console, transient=True, auto_refresh=False)
+            self._live.start()
+        self._live.update(self._table(line), refresh=True)
 
     def validated(self, line: Line) -> None:
         """Print a validation; it stays."""
@@ -58,6 +61,12 @@ class Screen(Watcher):
     def warn(self, message: str) -> None:
         """Print one line."""
         self._console.print(message, highlight=False, soft_wrap=True, markup=False)
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """Print how far it is, a line every 30 s."""
+        if time.monotonic() - self._last_shown >= QUIET_SECONDS:
+            self._last_shown = time.monotonic()
+            self._console.print(f"{what}: {done:,} of {total:,}", highlight=False)
 
     def stop(self) -> None:
         """Take the live table away."""

@@ -21,7 +21,9 @@ def focal(logits: Tensor, targets: Tensor, gamma: float = 2.0) -> Tensor:
     """
     probability = torch.sigmoid(logits)
     own = probability * targets + (1 - probability) * (1 - targets)
-    return (1 - own) ** gamma * bce(logits, targets)
+    # a power below 1 has no gradient at 0, where a model is sure
+    other = (1 - own).clamp_min(torch.finfo(own.dtype).tiny)
+    return other**gamma * bce(logits, targets)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -31,4 +33,4 @@ def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Te
 
 def smoothed(targets: Tensor, smoothing: float) -> Tensor:
     """Return binary targets moved towards one half: 0.1 makes .05 of 0 and .95 of 1."""
-    return targets * (1 - smoothing) + smoothing / 2
+    return targets * (1 - smoothing) + smoothing / 2 if smoothing else targets

@@ -7,25 +7,60 @@ from typing import Any
 import torch
 from torch import nn
 
+from mammoprep.core.errors import ConfigError
 from mammotrain._torchvision import ensure_importable
 from mammotrain.config import TrainConfig
 
 
 def optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return the optimiser: no weight decay on norms and biases, layer decay where asked for."""
+    """Return the optimiser: no weight decay on norms and biases, layer decay where asked for.
+
+    Raises:
+        ConfigError: layer decay of a model that does not tell in which order its layers are.
+    """
     ensure_importable()
     import timm.optim
 
     name = "momentum" if config.optimiser == "sgd" else config.optimiser
     found: torch.optim.Optimizer = timm.optim.create_optimizer_v2(  # type: ignore[attr-defined]
-        model,
+        _by_layer(model, config) if config.layer_decay else model,
         opt=name,
         lr=config.lr,
         weight_decay=config.weight_decay,
         momentum=config.momentum,
-        layer_decay=config.layer_decay or None,
     )
     return found
+
+
+def _by_layer(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Return groups of parameters with each layer's ``lr_scale``, 1 for the top.
+
+    timm alone would put all of a model that it does not know into one layer, and go on.
+    """
+    import timm.optim
+
+    ordered = model if hasattr(model, "group_matcher") else getattr(model, "encoder", None)
+    if ordered is None or not hasattr(ordered, "group_matcher"):
+        raise ConfigError(
+            "train.layer_decay needs a model of timm, which tells in which order its layers are; "
+            f"{type(model).__name__} does not. Leave it out: train.layer_decay=0."
+        )
+    groups: list[dict[str, Any]] = timm.optim.param_groups_layer_decay(  # type: ignore[attr-defined]
+        ordered,
+        weight_decay=config.weight_decay,
+        no_weight_decay_list=getattr(ordered, "no_weight_decay", frozenset)(),
+        layer_decay=config.layer_decay,
+    )
+    below = {id(value) for value in ordered.parameters()}
+    rest = [value for value in model.parameters() if id(value) not in below]
+    for group in groups if rest else ():  # a head stands on top of an encoder
+        group["lr_scale"] *= config.layer_decay
+    for decay, some in (
+        (0.0, [value for value in rest if value.ndim <= 1]),
+        (config.weight_decay, [value for value in rest if value.ndim > 1]),
+    ):
+        groups += [{"params": some, "weight_decay": decay}] if some else []
+    return groups
 
 
 def rate(config: TrainConfig, step: int, total: int) -> float:

@@ -1,8 +1,8 @@
 """One run: a recipe and shards -> a folder with checkpoints, scores and a report."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ from mammotrain import (
     metrics,
     optim,
     placement,
+    pretrained,
     setup,
+    trackers,
     trainer,
 )
+from mammotrain.checkpoint import Checkpoint
 from mammotrain.config import RunConfig
 from mammotrain.data import demo
 from mammotrain.data.augment import Where
@@ -77,32 +80,32 @@ class Outcome:
 class Logging(Watcher):
     """Writes log.jsonl, and passes everything on."""
 
-    def __init__(self, out: Path, *others: Watcher) -> None:
+    def __init__(self, out: Path, inner: Watcher) -> None:
         """Remember where and to whom."""
-        self._out, self._others = out, others
+        self._out, self._inner = out, inner
 
     def start(self, step: int, total: int, batch_size: int) -> None:
         """Pass it on."""
-        for other in self._others:
-            other.start(step, total, batch_size)
+        self._inner.start(step, total, batch_size)
 
     def step(self, line: dict[str, Any]) -> None:
         """Log a step."""
         folder.add_to_log(self._out, line)
-        for other in self._others:
-            other.step(line)
+        self._inner.step(line)
 
     def validated(self, line: dict[str, Any]) -> None:
         """Log a validation."""
         found = {n: v if isfinite(v) else None for n, v in line["validation"].items()}
         folder.add_to_log(self._out, {**line, "validation": found})
-        for other in self._others:
-            other.validated(line)
+        self._inner.validated(line)
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """Pass it on."""
+        self._inner.count(what, done, total)
 
     def warn(self, message: str) -> None:
         """Pass a line on."""
-        for other in self._others:
-            other.warn(message)
+        self._inner.warn(message)
 
 
 def run(request: Request, watcher: Watcher) -> dict[str, Any]:
@@ -122,11 +125,13 @@ def run_in(request: Request, watcher: Watcher, world: World) -> Outcome:
     """Do what ``run`` does, as one of the processes that train together."""
     if not world.leads:
         return _run(request, Watcher(), world)
+    table = {**request.config.to_table(), **request.side.to_table()}
+    trackers.check(request.config.train.track)
     with (
         folder.held(request.out, resume=request.resume),
-        nullcontext(Watcher()) as told,
+        trackers.opened(request.config.train.track, request.out, table, watcher) as told,
     ):
-        return _run(request, Logging(request.out, watcher, told), world)
+        return _run(request, Logging(request.out, told), world)
 
 
 def find_data(request: Request, tell: Watcher) -> tuple[str, ...]:
@@ -156,14 +161,19 @@ def _run(request: Request, watcher: Watcher, world: World) -> Outcome:
     cache = (request.cache or out / "cache") if config.data.cache else None
     table = setup.open_shards(config, data, watcher.warn)
     made = setup.prepare(config, table, request.side, world, cache=cache)
+    made.copying = partial(watcher.count, "reduced-size copies")
     model = made.model()
-    # PRETRAINED
+    saved = _saved(request, watcher)
+    where = config.train.pretrained if saved is None else "none"  # a checkpoint has all weights
+    pretrained.load(model, where, watcher.warn, fallback=config.train.pretrained_fallback)
     loader = made.loader(made.roles.train, training=True)
     made.where = _augmented_where(made, model, request)
     if world.leads:
         _describe(made, request)
     job = _job(made, model, loader, out, watcher)
-    progress = _resumed(job, made, out, request, watcher)
+    progress = _resumed(job, made, saved, watcher)
+    if world.leads:
+        folder.cut_log(out, progress.step)
     if not progress.ended:
         trainer.fit(job, progress)
     return _finish(made, job, out)
@@ -221,25 +231,29 @@ def _validate(made: Setup, model: nn.Module) -> Mapping[str, float]:
     return {"loss": found.loss, **values, **found.stats}
 
 
-def _resumed(job: Job, made: Setup, out: Path, request: Request, watcher: Watcher) -> Progress:
-    """Return where to begin: at 0, or at the newest whole checkpoint."""
-    saved, damaged = checkpoint.newest(job.folder) if request.resume else (None, [])
+def _saved(request: Request, watcher: Watcher) -> Checkpoint | None:
+    """Return the newest whole checkpoint of a run that goes on."""
+    if not request.resume:
+        return None
+    saved, damaged = checkpoint.newest(request.out / folder.CHECKPOINTS)
     for line in damaged:
         watcher.warn(line)
+    return saved
+
+
+def _resumed(job: Job, made: Setup, saved: Checkpoint | None, watcher: Watcher) -> Progress:
+    """Return where to begin: at 0, or where a checkpoint stands, which is put into the job."""
     if saved is None:
-        progress = Progress()
-    else:
-        setup.check_same_data(saved.state["about"], made)
-        progress = trainer.restore(job, saved)
-        if saved.state["threads"] != torch.get_num_threads():
-            watcher.warn(
-                f"The run had {saved.state['threads']} threads, now there are "
-                f"{torch.get_num_threads()}: losses will differ in their last bits. "
-                "OMP_NUM_THREADS sets their number."
-            )
-        progress.ended &= progress.step >= job.total_steps or bool(progress.worse)
-    if made.world.leads:
-        folder.cut_log(out, progress.step)
+        return Progress()
+    setup.check_same_data(saved.state["about"], made)
+    progress = trainer.restore(job, saved)
+    if saved.state["threads"] != torch.get_num_threads():
+        watcher.warn(
+            f"The run had {saved.state['threads']} threads, now there are "
+            f"{torch.get_num_threads()}: losses will differ in their last bits. "
+            "OMP_NUM_THREADS sets their number."
+        )
+    progress.ended &= progress.step >= job.total_steps or bool(progress.worse)
     return progress
 
 

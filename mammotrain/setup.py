@@ -21,6 +21,7 @@ from mammotrain.contracts import Batch
 from mammotrain.data import augment, loader, normalise, splits
 from mammotrain.data.ahead import ahead
 from mammotrain.data.augment import NONE, Augmentation, Parameters, Where
+from mammotrain.data.cache import Progress
 from mammotrain.data.loader import Loader
 from mammotrain.data.normalise import Normaliser
 from mammotrain.data.shards import Table, difference, open_table
@@ -46,6 +47,7 @@ class Setup:
         world: Who this process is.
         cache: Folder of reduced-size copies, or None.
         where: Where pictures are augmented, ``cpu`` or ``device``; see ``placement``.
+        copying: Is told how many reduced-size copies are made, and of how many.
     """
 
     config: RunConfig
@@ -56,6 +58,7 @@ class Setup:
     normaliser: Normaliser
     world: World
     cache: Path | None
+    copying: Progress | None = None
 
     def __post_init__(self) -> None:
         """Set up what does not change from batch to batch."""
@@ -97,7 +100,7 @@ class Setup:
             pin=self.world.device.type == "cuda",
             cache_dir=self.cache,
         )
-        return Loader(self.table, rows, options, labels=self.labels)
+        return Loader(self.table, rows, options, labels=self.labels, progress=self.copying)
 
     def stream(self, source: Loader, epoch: int | None, position: int = 0) -> Iterator[Batch]:
         """Yield what is left of an epoch; augmented already, in other threads, where that is cv2's.

@@ -19,11 +19,21 @@ class Judged:
         validation: Scores of samples of other groups, or None. Not needed with folds: there the
             other folds choose.
         fixed: A threshold that needs no choosing, or None.
+        specificity: At which the threshold lies; None for that of the highest F1.
     """
 
     scores: Scores
     validation: Scores | None = None
     fixed: float | None = None
+    specificity: float | None = None
+
+    def choose(self, others: Scores) -> float | None:
+        """Return the threshold by other samples; None when these do not tell."""
+        known = others.labelled()
+        positive, score = known.label == 1, known.values[:, 1]
+        if self.specificity is None:
+            return choose(positive, score)
+        return at_specificity(score[~positive], self.specificity)
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,18 @@ def choose(positive: NDArray[np.bool_], score: Floats) -> float | None:
     return middle if middle > falling[last[place + 1]] else cut
 
 
+def at_specificity(score: Floats, specificity: float) -> float | None:
+    """Return the lowest threshold at which so many negatives are below it; None without any.
+
+    Args:
+        score: (n,) probabilities of negatives.
+        specificity: Share of them, 0-1.
+    """
+    if not score.size:
+        return None
+    return float(np.nextafter(np.quantile(score, specificity, method="higher"), np.inf))
+
+
 def of(judged: Judged) -> Threshold:
     """Return the threshold for the samples that are scored, chosen on none of them.
 
@@ -78,22 +100,21 @@ def of(judged: Judged) -> Threshold:
     if judged.fixed is not None:
         return Threshold(np.full(len(scores), judged.fixed), judged.fixed)
     if judged.validation is not None:
-        validation = judged.validation.labelled()
-        found = choose(validation.label == 1, validation.values[:, 1])
+        found = judged.choose(judged.validation)
         if found is None:
             return Threshold(None, None, "the validation samples hold only one class")
         return Threshold(np.full(len(scores), found), found)
     if scores.fold is not None:
-        return _by_fold(scores, scores.fold)
+        return _by_fold(judged, scores.fold)
     return Threshold(None, None, "no validation samples to choose a threshold on")
 
 
-def _by_fold(scores: Scores, folds: NDArray[np.str_]) -> Threshold:
+def _by_fold(judged: Judged, folds: NDArray[np.str_]) -> Threshold:
+    scores = judged.scores
     each, shown = np.empty(len(scores)), {}
     for fold in np.unique(folds):
         inside = folds == fold
-        others = scores.take(~inside).labelled()
-        found = choose(others.label == 1, others.values[:, 1])
+        found = judged.choose(scores.take(~inside))
         if found is None:
             return Threshold(None, None, f"the folds other than {fold} hold only one class")
         each[inside] = found

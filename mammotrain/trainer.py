@@ -18,15 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mammoprep.core.errors import DivergedError, ResourceError
+from mammoprep.core.errors import ConfigError, DivergedError, ResourceError
 from mammotrain import checkpoint, distributed, optim
 from mammotrain.checkpoint import Checkpoint
 from mammotrain.config import TrainConfig
 from mammotrain.contracts import Batch, Output, Task
 from mammotrain.distributed import World
+from mammotrain.metrics import LOWER_IS_BETTER
+from mammotrain.watching import SCALE, Done, Pending, advice
+from mammotrain.watching import Line as Line
+from mammotrain.watching import Watcher as Watcher
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-Line = dict[str, Any]
 
 
 @dataclass
@@ -50,22 +53,6 @@ class Progress:
     best_step: int | None = None
     worse: int = 0
     ended: bool = False
-
-
-class Watcher:
-    """What training tells while it works; this one says nothing."""
-
-    def start(self, step: int, total: int, batch_size: int) -> None:
-        """Take where training begins, how many steps there are in all, and of how many samples."""
-
-    def step(self, line: Line) -> None:
-        """Take what a step came to: a line of log.jsonl."""
-
-    def validated(self, line: Line) -> None:
-        """Take the metrics of a validation: a line of log.jsonl."""
-
-    def warn(self, message: str) -> None:
-        """Take one line for the user."""
 
 
 @dataclass
@@ -103,17 +90,20 @@ class Job:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Wrap the model for several ranks and set up mixed precision."""
+        """Wrap the model for several ranks and set up mixed precision; raises ConfigError."""
+        check(self.config, self.world)
         self.device = self.world.device
         self.bare = self.model
+        self.parallel: nn.parallel.DistributedDataParallel | None = None
         if self.world.size > 1:
             if self.config.sync_batchnorm:
                 self.bare = nn.SyncBatchNorm.convert_sync_batchnorm(self.bare)
             ids = [self.device.index] if self.device.type == "cuda" else None
-            self.model = nn.parallel.DistributedDataParallel(self.bare, device_ids=ids)
+            self.parallel = nn.parallel.DistributedDataParallel(self.bare, device_ids=ids)
+            self.model = self.parallel
         if self.config.compile:
             self.model = torch.compile(self.model)  # type: ignore[assignment]
-        fp16 = self.config.amp == "fp16" and self.device.type == "cuda"
+        fp16 = self.config.amp == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
 
     @property
@@ -126,6 +116,26 @@ class Job:
     def scored_model(self) -> nn.Module:
         """The averaged copy where there is one, else the model itself."""
         return self.bare if self.average is None else self.average.module
+
+
+def check(config: TrainConfig, world: World) -> None:
+    """Look before any work whether these processes can do what is asked for.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    if config.sync_batchnorm and world.size > 1 and world.device.type != "cuda":
+        raise ConfigError(
+            "train.sync_batchnorm needs GPUs: torch has no SyncBatchNorm for the CPU. Leave it "
+            "out, or train with one process."
+        )
+    most = config.batch_size // world.size
+    if config.accumulate > most:
+        each = f" on each of {world.size} ranks" if world.size > 1 else ""
+        raise ConfigError(
+            f"train.accumulate is {config.accumulate}, but a batch has only {most} samples{each}: "
+            "give at most so many, or a larger train.batch_size."
+        )
 
 
 def fit(job: Job, progress: Progress) -> Progress:
@@ -150,7 +160,8 @@ def fit(job: Job, progress: Progress) -> Progress:
 
 def _epoch(job: Job, progress: Progress, told: Callable[[], bool]) -> None:
     """Train on what is left of an epoch, and move ``progress`` to the next one's beginning."""
-    config, pending = job.config, _Pending(job)
+    config = job.config
+    pending = Pending(job.world, job.watcher, job.folder, told)
     job.model.train()
     asked = time.perf_counter()
     for batch in job.batches(progress.epoch, progress.position):
@@ -160,11 +171,12 @@ def _epoch(job: Job, progress: Progress, told: Callable[[], bool]) -> None:
         loss, stats = _step(job, batch, progress)
         progress.step += 1
         progress.position += 1
-        pending.add(progress, batch, loss, stats, {"lr": rate, "waited": waited, "asked": asked})
+        line = {"step": progress.step, "epoch": progress.epoch, "lr": rate}
+        pending.add(Done(line, batch.keys, waited, asked), loss, stats)
         asked = time.perf_counter()
         if progress.step >= job.total_steps:
             break
-        if distributed.agreed(told(), job.world):
+        if pending.stop:
             pending.flush()
             save(job, progress)
             raise ResourceError("Stopped; a checkpoint was written. Go on with --resume.")
@@ -176,8 +188,11 @@ def _epoch(job: Job, progress: Progress, told: Callable[[], bool]) -> None:
     progress.position = 0
 
 
-def _step(job: Job, batch: Batch, progress: Progress) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """Take one step of the optimiser; return the loss, and what the model tells, on the device."""
+def _step(job: Job, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+    """Take one step of the optimiser; return the loss and the means of what the model tells.
+
+    All of it stays on the device: nothing here waits for a GPU.
+    """
     config = job.config
     seed_all(config.seed, progress.step, job.world.rank)
     images = job.prepare(batch, progress.epoch)
@@ -185,34 +200,56 @@ def _step(job: Job, batch: Batch, progress: Progress) -> tuple[Tensor, Mapping[s
     if config.channels_last:
         images = images.to(memory_format=torch.channels_last)
     job.optimiser.zero_grad(set_to_none=True)
-    total, output = torch.zeros((), device=job.device), None
-    parts = list(
-        zip(images.chunk(config.accumulate), targets.chunk(config.accumulate), strict=True)
-    )
-    for place, (part, wanted) in enumerate(parts):
-        last = place == len(parts) - 1
-        with _unsynced(job, last), autocast(config, job.device):
-            output = job.model(part)
-            loss = job.task.loss(output, wanted)
-            if output.penalty is not None:
-                loss = loss + output.penalty
-            loss = loss * (len(part) / len(images))
-            job.scaler.scale(loss).backward()
-        total += loss.detach()
+    if config.accumulate == 1:
+        loss, stats = _backward(job, images, targets)
+    else:
+        loss, stats = _by_parts(job, images, targets)
     if config.clip_norm:
         job.scaler.unscale_(job.optimiser)
         nn.utils.clip_grad_norm_(job.bare.parameters(), config.clip_norm)
     job.scaler.step(job.optimiser)
     job.scaler.update()
+    if job.scaler.is_enabled():
+        stats[SCALE] = job.scaler.scale(torch.ones_like(loss))
     if job.average is not None:
         job.average.update(job.bare, step=progress.step)
-    return distributed.mean(total, job.world), output.stats if output is not None else {}
+    return loss, stats
 
 
-def _unsynced(job: Job, last: bool) -> Any:
+def _by_parts(job: Job, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Do ``_backward`` part by part; every sample counts alike."""
+    parts = images.tensor_split(job.config.accumulate)
+    wanted = targets.tensor_split(job.config.accumulate)
+    total, means = torch.zeros((), device=job.device), dict[str, Tensor]()
+    for place, part in enumerate(parts):
+        share = len(part) / len(images)
+        with _unsynced(job, last=place + 1 == len(parts)):
+            loss, stats = _backward(job, part, wanted[place], share)
+        total = total + loss
+        for name, value in stats.items():
+            means[name] = means.get(name, 0.0) + value * share
+    return total, means
+
+
+def _backward(
+    job: Job, images: Tensor, targets: Tensor, share: float = 1.0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Add the gradients of ``share`` of the loss; return it, and means of what the model tells."""
+    with autocast(job.config, job.device):
+        output = job.model(images)
+        loss = job.task.loss(output, targets)
+        if output.penalty is not None:
+            loss = loss + output.penalty
+    if share != 1:
+        loss = loss * share
+    job.scaler.scale(loss).backward()
+    stats = {name: value.detach().float().mean() for name, value in output.stats.items()}
+    return loss.detach().float(), stats
+
+
+def _unsynced(job: Job, *, last: bool) -> Any:
     """Return a context in which gradients stay on this rank, but for the last part of a batch."""
-    several = isinstance(job.model, nn.parallel.DistributedDataParallel)
-    return nullcontext() if last or not several else job.model.no_sync()  # type: ignore[operator]
+    return nullcontext() if last or job.parallel is None else job.parallel.no_sync()
 
 
 def autocast(config: TrainConfig, device: torch.device) -> Any:
@@ -224,54 +261,11 @@ def autocast(config: TrainConfig, device: torch.device) -> Any:
 def seed_all(seed: int, step: int, rank: int) -> None:
     """Set torch's random numbers (dropout, initial weights) for one step of one rank."""
     digest = sha256(f"{seed}/{step}/{rank}".encode()).digest()
-    torch.manual_seed(int.from_bytes(digest[:7], "big"))
-
-
-class _Pending:
-    """The last step's loss, read when the next one is under way, so that a GPU need not wait."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._last: tuple[Line, Batch, Tensor, Mapping[str, Tensor]] | None = None
-
-    def add(
-        self,
-        progress: Progress,
-        batch: Batch,
-        loss: Tensor,
-        stats: Mapping[str, Tensor],
-        times: Mapping[str, float],
-    ) -> None:
-        """Remember a step and tell about the one before."""
-        self.flush()
-        seconds = time.perf_counter() - times["asked"]
-        line = {
-            "step": progress.step,
-            "epoch": progress.epoch,
-            "lr": times["lr"],
-            "images_per_second": round(len(batch.keys) * self._job.world.size / seconds, 2),
-            "data_wait": round(times["waited"] / seconds, 4),
-        }
-        self._last = (line, batch, loss, stats)
-
-    def flush(self) -> None:
-        """Tell about the last step, unless its loss is no number."""
-        if self._last is None:
-            return
-        line, batch, loss, stats = self._last
-        self._last = None
-        value = float(loss)
-        if not math.isfinite(value):
-            shown = ", ".join(batch.keys[:8])
-            raise DivergedError(
-                f"The loss of step {line['step']} is {value}. Its batch: {shown}"
-                f"{' ...' if len(batch.keys) > 8 else ''}. The last checkpoint is good; a lower "
-                "train.lr, or train.clip_norm=1, may help."
-            )
-        told = {name: float(item.detach().float().mean()) for name, item in stats.items()}
-        if self._job.device.type == "cuda":
-            told["gpu_gib"] = torch.cuda.max_memory_allocated(self._job.device) / (1 << 30)
-        self._job.watcher.step({**line, "loss": value, "loss_hex": value.hex(), **told})
+    number = int.from_bytes(digest[:7], "big")
+    # torch.manual_seed does the same, and 0.2 ms of looking for devices that are not there
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(number)
 
 
 def _validate(job: Job, progress: Progress) -> None:
@@ -281,8 +275,8 @@ def _validate(job: Job, progress: Progress) -> None:
     value = metrics.get(config.monitor)
     if value is None:
         known = ", ".join(sorted(metrics))
-        raise ResourceError(f"train.monitor {config.monitor!r} is not among the metrics: {known}.")
-    lower_is_better = config.monitor in ("loss", "brier", "ece")
+        raise ConfigError(f"train.monitor {config.monitor!r} is not among the metrics: {known}.")
+    lower_is_better = config.monitor in LOWER_IS_BETTER
     better = progress.best is None or not math.isfinite(progress.best)
     if progress.best is not None and not better:
         better = value < progress.best if lower_is_better else value > progress.best
@@ -297,7 +291,15 @@ def _validate(job: Job, progress: Progress) -> None:
 
 
 def save(job: Job, progress: Progress) -> None:
-    """Write a checkpoint; all ranks come here, the first one writes."""
+    """Write a checkpoint; all ranks come here, the first one writes.
+
+    Raises:
+        DivergedError: a weight is no number; the checkpoints before stay as they are.
+    """
+    # the loss is that of the weights before the step: it may be a number when these are none
+    good = torch.stack([value.isfinite().all() for value in job.bare.parameters()]).all()
+    if not good:
+        raise DivergedError(f"Weights of step {progress.step} are no numbers. {advice(job.folder)}")
     if job.world.leads:
         average = None if job.average is None else job.average.module.state_dict()
         state = {
@@ -323,7 +325,7 @@ def restore(job: Job, saved: Checkpoint) -> Progress:
     return Progress(**saved.state["progress"])
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: a model may look at its own Jacobian
 def predict(
     model: nn.Module,
     task: Task,

@@ -26,6 +26,7 @@ from mammotrain.nn.fixed_point import (
 )
 
 CELL_PRECISIONS = ("float32", "autocast")
+PROBED = 4  # pictures of a batch whose spectral radius is estimated
 HALF_TOLERANCE = 5e-3  # residuals of a bfloat16 cell end at 4e-4 to 3e-3, by its gain
 
 
@@ -52,7 +53,8 @@ class Config:
         jacobian_weight: Weight of the Jacobian penalty; 0 leaves it out.
         jacobian_share: Share of training steps, drawn at random, that have the penalty, there
             divided by the share.
-        radius_iterations: Power iterations for the spectral radius, when evaluating; 0: none.
+        radius_iterations: Power iterations for the spectral radius, when evaluating, for the first
+            few pictures of each batch; 0: none.
         cell_precision: float32, or autocast: the cell in half precision where the stem is, the
             state in float32; needs tolerances of at least 5e-3.
     """
@@ -134,7 +136,7 @@ class DEQ(nn.Module):
 
         ``stats`` holds (B,) solver_steps, solver_residual, solver_unconverged (0 or 1), the same of
         the adjoint equation (NaN until backward has run, or without an adjoint equation), and
-        spectral_radius when evaluating and asked for.
+        spectral_radius of the first few when evaluating and asked for.
         """
         injected = self.stem(images)
         kind, dtype = images.device.type, self._cell_dtype(images.device.type)
@@ -149,11 +151,13 @@ class DEQ(nn.Module):
                 penalise=self._penalises(),
             )  # fmt: skip
             if self.config.radius_iterations and not self.training:
-                stats["spectral_radius"] = spectral_radius(
-                    f, found.z, iterations=self.config.radius_iterations
-                )
+                stats["spectral_radius"] = self._radius(found.z, injected, filters)
         logits = self.head(self.dropout(_pool(found.z)))
         return Output(logits, self._weighted(found.penalty), _stats(found) | stats)
+
+    def _radius(self, z: Tensor, injected: Tensor, filters: list[Tensor]) -> Tensor:
+        f = partial(self.cell, injected=injected[:PROBED], filters=filters)
+        return spectral_radius(f, z[:PROBED], iterations=self.config.radius_iterations)
 
     def _cell_dtype(self, kind: str) -> torch.dtype | None:
         if self.config.cell_precision == "autocast" and torch.is_autocast_enabled(kind):

@@ -62,6 +62,9 @@ def test_a_run_leaves_what_the_contract_says(finished: Path, shards: Path) -> No
         rows = list(csv.DictReader(file))
     assert len(rows) == report["n"]
     assert {"key", "group", "laterality", "view", "label", "score_abnormal"} <= set(rows[0])
+    told = [line["validation"] for line in folder.read_log(finished) if "validation" in line]
+    assert all(0 < each["spectral_radius"] < 1 for each in told)
+    assert all(each["solver_unconverged"] == 0 for each in told)
     for line in folder.read_log(finished):
         assert "validation" in line or float.fromhex(line["loss_hex"]) == line["loss"]
 

@@ -123,6 +123,7 @@ OPTIONS = [
     {"optimiser": "adam"},
     {"optimiser": "sgd", "clip_norm": 0.5, "accumulate": 2},
     {"amp": "bf16", "channels_last": True},
+    {"amp": "fp16", "clip_norm": 1.0},
 ]
 
 

@@ -1,0 +1,56 @@
+"""What scores do not say, such as Dice: ratios of sums over samples, with intervals by patient."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammotrain import bootstrap
+from mammotrain.bootstrap import Estimate
+
+Floats = NDArray[np.float64]
+
+
+def values(pairs: Mapping[str, Floats]) -> dict[str, float]:
+    """Return each measure of (n, 2) sums above and below; NaN where there is nothing below."""
+    return {name: _ratio(pair.sum(axis=0)) for name, pair in pairs.items()}
+
+
+def estimates(
+    pairs: Mapping[str, Floats],
+    group: NDArray[Any],
+    number: int = bootstrap.DRAWS,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Return each measure with its 95 % interval.
+
+    Args:
+        pairs: Name -> (n, 2), a row a sample; see ``contracts.Task.measures``.
+        group: (n,) what is drawn as a whole: the patient.
+        number: Resamples.
+        seed: Decides them.
+    """
+    if not pairs:
+        return {}
+    owners, places = np.unique(group, return_inverse=True)
+    counts = np.concatenate(list(bootstrap.draws(len(owners), number, seed, number)))
+    return {name: _estimate(pair, places, counts) for name, pair in pairs.items()}
+
+
+def _estimate(pair: Floats, places: NDArray[np.intp], counts: bootstrap.Counts) -> Estimate:
+    sums = np.zeros((counts.shape[1], 2))
+    np.add.at(sums, places, pair)
+    bearing = int(np.count_nonzero(sums[:, 1]))
+    if bearing < bootstrap.FEWEST_GROUPS:
+        few = f"fewer than {bootstrap.FEWEST_GROUPS} groups have it ({bearing})"
+        return Estimate(_ratio(pair.sum(axis=0)), reason=few)
+    above, below = (counts @ sums).T
+    drawn = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+    ends = bootstrap.interval(drawn)
+    value = _ratio(pair.sum(axis=0))
+    return Estimate(value, reason=bootstrap.UNDEFINED) if ends is None else Estimate(value, *ends)
+
+
+def _ratio(pair: Floats) -> float:
+    return float(pair[0] / pair[1]) if pair[1] > 0 else float("nan")
