@@ -32,6 +32,7 @@ class DataConfig:
         size: (width, height) of the model's input; empty for that of the shards.
         sampling: ``natural``, ``balanced``, ``per-patient``, or ``positives=1/7``.
         normalise: ``none``, ``machine`` or ``breast``.
+        member: ``image``, or ``intersection.png``: the picture where the mask is set.
         augment_on: ``cpu``, ``device`` or ``auto``.
         cache: Keep copies at ``size`` when the shards hold larger pictures.
         workers: Threads that read and decode.
@@ -42,6 +43,7 @@ class DataConfig:
     size: tuple[int, ...] = ()
     sampling: str = "natural"
     normalise: str = "none"
+    member: str = "image"
     augment_on: str = "auto"
     cache: bool = True
     workers: int = 2

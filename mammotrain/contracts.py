@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,38 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A batch as the model sees it, on its device.
+
+    Attributes:
+        images: (B, C, H, W) float32, 0-1, augmented and normalised.
+        masks: (B, 1, H, W) float32, 0 or 1, moved as the images; None when the task needs none.
+        rows: (B,) int64, places in the table.
+        conditions: (B, n) float32 that the model is told besides; None for nothing.
+    """
+
+    images: Tensor
+    masks: Tensor | None
+    rows: NDArray[np.int64]
+    conditions: Tensor | None = None
+
+    def __len__(self) -> int:
+        """Return how many samples there are."""
+        return len(self.rows)
+
+    def parts(self, count: int) -> "list[Shown]":
+        """Return it cut into so many parts, as even as can be."""
+        nothing = (None,) * count
+        columns = (
+            self.images.tensor_split(count),
+            nothing if self.masks is None else self.masks.tensor_split(count),
+            np.array_split(self.rows, count),
+            nothing if self.conditions is None else self.conditions.tensor_split(count),
+        )
+        return [Shown(*each) for each in zip(*columns, strict=True)]
+
+
+@dataclass(frozen=True)
 class Output:
     """What a model returns.
 
@@ -42,20 +74,54 @@ class Output:
     stats: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+def ask(model: nn.Module, shown: Shown) -> Output:
+    """Return what a model says of a batch."""
+    told = () if shown.conditions is None else (shown.conditions,)
+    output: Output = model(shown.images, *told)
+    return output
+
+
 class Task(Protocol):
-    """What is learned: targets, loss, and how logits become scores."""
+    """What is learned: targets, loss, and how a model's output becomes scores.
+
+    Attributes:
+        outputs: Columns, or channels, of the logits.
+        score_names: Classes that scores are given for, two or more.
+        classes: (table,) class of every sample, -1 where unknown: what scores are judged by.
+        wants_masks: Whether batches need lesion masks.
+        specificity: On the validation samples, at which the threshold lies; None for that of the
+            highest F1.
+    """
 
     outputs: int
     score_names: Sequence[str]
+    classes: NDArray[np.int64]
+    wants_masks: bool
+    specificity: float | None
 
-    def targets(self, rows: NDArray[np.int64]) -> Tensor:
-        """Return what the samples in these places of the table should give, on the CPU."""
+    def learns_from(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return which of the training samples are learned from; mostly all."""
+        ...
+
+    def conditions(self, rows: NDArray[np.int64]) -> Tensor | None:
+        """Return what the model is told besides the picture, float32 (B, n) on the CPU, or None."""
+        ...
+
+    def targets(self, shown: Shown) -> Tensor:
+        """Return what the samples should give, on the device of the images."""
         ...
 
     def loss(self, output: Output, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch, a scalar; the model's penalty is not in it."""
         ...
 
-    def scores(self, output: Output) -> Tensor:
+    def scores(self, output: Output, shown: Shown) -> Tensor:
         """Return (B, len(score_names)) probabilities, float32."""
+        ...
+
+    def measures(self, output: Output, shown: Shown) -> Mapping[str, Tensor]:
+        """Return what scores do not say, such as Dice: name -> (B, 2) float32.
+
+        The first column summed over samples, by the second summed, is the measure.
+        """
         ...

@@ -8,10 +8,11 @@ import numpy as np
 
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import base_split
-from mammotrain import baselines, distributed, evaluate, folder, scores, setup, slices
+from mammotrain import baselines, distributed, evaluate, folder, measures, scores, setup, slices
 from mammotrain.data.shards import Table
 from mammotrain.data.splits import Side
 from mammotrain.distributed import World
+from mammotrain.evaluate import Scored
 from mammotrain.priors import Prior
 from mammotrain.run import Outcome, Request, find_data, run_in
 from mammotrain.scores import Scores
@@ -23,7 +24,7 @@ from mammotrain.trainer import Watcher
 class _Part:
     """What one run adds to the pool."""
 
-    scored: Scores
+    scored: Scored
     others: Mapping[str, Scores | str]
     prior: Prior
 
@@ -62,11 +63,13 @@ def _cross(request: Request, watcher: Watcher, world: World) -> dict[str, Any]:
         watcher.warn(f"Leaving out {side.name}: {number + 1} of {len(sides)}.")
         outcome = run_in(_one(request, side, number), watcher, world)
         parts[side.name] = _part(outcome, side)
-    pooled = scores.join({name: part.scored for name, part in parts.items()})
-    others = {kind: _pooled(parts, kind) for kind in baselines.KINDS}
+    pooled = _pooled(parts)
+    specificity = outcome.setup.task.specificity
+    others = {kind: _baseline(parts, kind, specificity) for kind in baselines.KINDS}
     prior = _mean([part.prior for part in parts.values()])
+    judged = Judged(pooled.scores, specificity=specificity)
     split = f"cv by {by}" if by else "cv"
-    found = evaluate.summed_up(outcome.setup, Judged(pooled), others, prior, split=split)
+    found = evaluate.summed_up(outcome.setup, judged, pooled.measures, others, prior, split=split)
     if world.leads:
         evaluate.write(request.out, found, pooled, [], outcome.setup)
     distributed.wait(world)
@@ -100,21 +103,32 @@ def _one(request: Request, side: Side, number: int) -> Request:
 
 
 def _part(outcome: Outcome, side: Side) -> _Part:
-    scored = outcome.scored
+    made, scored = outcome.setup, outcome.scored
     if not side.by:  # official test samples are scored by every fold's run, and pooled by none
-        split = outcome.setup.columns["split"]
-        rows = evaluate.rows_of(outcome.setup, scored)
-        scored = scored.take(np.array([split[row] != "test" for row in rows], bool))
-    others = {kind: evaluate.baseline(outcome.setup, kind, scored) for kind in baselines.KINDS}
-    return _Part(scored, others, evaluate.prior_of(outcome.setup))
+        rows = evaluate.rows_of(made, scored.scores)
+        kept = np.array([made.columns["split"][row] != "test" for row in rows], bool)
+        measured = {name: pair[kept] for name, pair in scored.measures.items()}
+        scored = replace(scored, scores=scored.scores.take(kept), measures=measured)
+    others = {kind: evaluate.baseline(made, kind, scored.scores) for kind in baselines.KINDS}
+    return _Part(scored, others, evaluate.prior_of(made))
 
 
-def _pooled(parts: Mapping[str, _Part], kind: str) -> Judged | str:
+def _pooled(parts: Mapping[str, _Part]) -> Scored:
+    """Return what all parts say, sorted by key."""
+    joined = scores.join({name: part.scored.scores for name, part in parts.items()})
+    keys = np.concatenate([part.scored.scores.key for part in parts.values()])
+    order = np.argsort(keys, kind="stable")
+    measured = measures.join([part.scored.measures for part in parts.values()], order)
+    return Scored(joined, 0.0, {}, measured)
+
+
+def _baseline(parts: Mapping[str, _Part], kind: str, specificity: float | None) -> Judged | str:
     found = {name: part.others[kind] for name, part in parts.items()}
     for name, each in found.items():
         if isinstance(each, str):
             return f"{name}: {each}"
-    return Judged(scores.join({n: s for n, s in found.items() if isinstance(s, Scores)}))
+    joined = scores.join({n: s for n, s in found.items() if isinstance(s, Scores)})
+    return Judged(joined, specificity=specificity)
 
 
 def _mean(priors: list[Prior]) -> Prior:

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mammotrain import baselines, distributed, scores, slices, trainer
-from mammotrain.contracts import Batch, Output
+from mammotrain import baselines, distributed, measures, scores, slices, trainer
+from mammotrain.contracts import Output, Shown
 from mammotrain.priors import Prior, of_labels
 from mammotrain.report import assemble as reports
 from mammotrain.report import page
@@ -22,6 +22,7 @@ from mammotrain.setup import Setup
 from mammotrain.thresholds import Judged
 
 Rows = NDArray[np.int64]
+Measured = Mapping[str, NDArray[np.float64]]
 LOSS = "loss"
 
 
@@ -33,11 +34,13 @@ class Scored:
         scores: One row a sample.
         loss: Mean of all.
         stats: Mean of everything that the model tells of a sample, such as solver steps.
+        measures: Name -> (n, 2), a row a sample, in the order of ``scores``; see ``Task.measures``.
     """
 
     scores: Scores
     loss: float
     stats: Mapping[str, float]
+    measures: Measured
 
 
 def score(setup: Setup, model: nn.Module, rows: Rows) -> Scored:
@@ -45,34 +48,38 @@ def score(setup: Setup, model: nn.Module, rows: Rows) -> Scored:
     names = setup.task.score_names
     places, values = [np.zeros(0, np.int64)], [np.zeros((0, len(names)))]
     sums: defaultdict[str, float] = defaultdict(float)
-    for batch, said, output in trainer.predict(
-        model, setup.task, setup.plain(rows), setup.autocast
-    ):
-        places.append(batch.rows)
-        values.append(said.numpy())
-        for name, value in _sums(setup, batch, output).items():
+    found: defaultdict[str, list[NDArray[np.float64]]] = defaultdict(list)
+    for shown, output in trainer.predict(model, setup.plain(rows), setup.autocast):
+        places.append(shown.rows)
+        values.append(setup.task.scores(output, shown).float().cpu().numpy())
+        for name, value in _sums(setup, shown, output).items():
             sums[name] += value
-    mine = np.concatenate(places), np.concatenate(values), dict(sums)
-    parts = distributed.gathered(mine, setup.world)
-    found = np.concatenate([part[0] for part in parts])
-    order = np.argsort(found, kind="stable")
-    found, said_all = found[order], np.concatenate([part[1] for part in parts])[order]
-    means = {
-        name: sum(part[2].get(name, 0.0) for part in parts) / len(found) for name in sorted(sums)
-    }
-    labels = setup.labels[found]
-    made = scores.from_columns(setup.columns, found, labels, said_all.astype(np.float64), names)
-    return Scored(made, means.pop(LOSS, 0.0), means)
+        for name, pair in setup.task.measures(output, shown).items():
+            found[name].append(pair.double().cpu().numpy())
+    measured = {name: np.concatenate(each) for name, each in found.items()}
+    mine = np.concatenate(places), np.concatenate(values), dict(sums), measured
+    return _joined(setup, distributed.gathered(mine, setup.world))
 
 
-def _sums(setup: Setup, batch: Batch, output: Output) -> dict[str, float]:
+def _joined(setup: Setup, parts: Sequence[tuple[Any, ...]]) -> Scored:
+    """Return what all ranks found, in the order of the table."""
+    rows = np.concatenate([part[0] for part in parts])
+    order = np.argsort(rows, kind="stable")
+    rows, values = rows[order], np.concatenate([part[1] for part in parts])[order]
+    summed = sorted({name for part in parts for name in part[2]})
+    means = {name: sum(part[2].get(name, 0.0) for part in parts) / len(rows) for name in summed}
+    measured = measures.join([part[3] for part in parts], order)
+    labels, names = setup.task.classes[rows], setup.task.score_names
+    made = scores.from_columns(setup.columns, rows, labels, values.astype(np.float64), names)
+    return Scored(made, means.pop(LOSS, 0.0), means, measured)
+
+
+def _sums(setup: Setup, shown: Shown, output: Output) -> dict[str, float]:
     """Return the loss and the statistics of a batch, summed over its samples."""
-    wanted = setup.task.targets(batch.rows).to(setup.world.device)
-    with torch.inference_mode():
-        loss = setup.task.loss(output, wanted)
+    loss = setup.task.loss(output, setup.task.targets(shown))
     told = {LOSS: loss, **output.stats}
     means = {name: float(value.detach().float().mean()) for name, value in told.items()}
-    return {name: mean * len(batch.rows) for name, mean in means.items() if isfinite(mean)}
+    return {name: mean * len(shown) for name, mean in means.items() if isfinite(mean)}
 
 
 def rows_of(setup: Setup, found: Scores) -> Rows:
@@ -83,33 +90,32 @@ def rows_of(setup: Setup, found: Scores) -> Rows:
 def prior_of(setup: Setup) -> Prior:
     """Return how often training sees each class, and how often it is in the training split."""
     rows = setup.loader(setup.roles.train, training=True).rows(0)
-    seen = setup.labels[np.concatenate(list(rows))]
+    seen = setup.task.classes[np.concatenate(list(rows))]
     copies = np.array([bool(v) for v in setup.columns["augmented"]], bool)
-    natural = setup.labels[setup.roles.train[~copies[setup.roles.train]]]
+    natural = setup.task.classes[setup.roles.train[~copies[setup.roles.train]]]
     return of_labels(seen, natural, len(setup.task.score_names))
 
 
 def report(
-    setup: Setup, scored: Scores, validation: Scores | None, prior: Prior | None, *, split: str
+    setup: Setup, scored: Scored, validation: Scores, prior: Prior | None, *, split: str
 ) -> dict[str, Any]:
     """Return the content of report.json: the model beside the three baselines."""
     others: dict[str, Judged | str] = {}
     for kind in baselines.KINDS:
-        mine = baseline(setup, kind, scored)
-        theirs = None if validation is None else baseline(setup, kind, validation)
-        others[kind] = mine if isinstance(mine, str) else Judged(mine, _scores(theirs))
-    return summed_up(setup, Judged(scored, validation), others, prior, split=split)
-
-
-def _scores(found: Scores | str | None) -> Scores | None:
-    return None if isinstance(found, str) else found
+        mine, theirs = (baseline(setup, kind, part) for part in (scored.scores, validation))
+        if isinstance(mine, str) or isinstance(theirs, str):
+            others[kind] = str(mine if isinstance(mine, str) else theirs)
+        else:
+            others[kind] = Judged(mine, theirs, specificity=setup.task.specificity)
+    judged = Judged(scored.scores, validation, specificity=setup.task.specificity)
+    return summed_up(setup, judged, scored.measures, others, prior, split=split)
 
 
 def baseline(setup: Setup, kind: str, asked: Scores) -> Scores | str:
     """Return what a baseline says of the same samples, or why there is none."""
     classes = len(setup.task.score_names)
     found = baselines.predict(
-        kind, setup.columns, setup.labels, setup.roles.train, rows_of(setup, asked), classes
+        kind, setup.columns, setup.task.classes, setup.roles.train, rows_of(setup, asked), classes
     )
     return found.reason if found.values is None else asked.with_values(found.values)
 
@@ -117,6 +123,7 @@ def baseline(setup: Setup, kind: str, asked: Scores) -> Scores | str:
 def summed_up(
     setup: Setup,
     judged: Judged,
+    measured: Measured,
     others: Mapping[str, Judged | str],
     prior: Prior | None,
     *,
@@ -127,6 +134,7 @@ def summed_up(
     Args:
         setup: Whose table the samples are of.
         judged: What is scored, and what chooses the threshold.
+        measured: Measures of the same samples, in the same order.
         others: Baseline -> the same, or why there is none.
         prior: What probabilities are corrected by.
         split: Which samples these are, in words.
@@ -141,7 +149,10 @@ def summed_up(
     parts = slices.of_columns(setup.columns, rows_of(setup, judged.scores))
     folds = judged.scores.fold
     shown = parts if folds is None else {"fold": folds, **parts}
-    return reports.assemble(judged, about, others, shown)
+    found = reports.assemble(judged, about, others, shown)
+    extra = measures.estimates(measured, judged.scores.group, about.draws, about.seed)
+    found["measures"] = {name: each.to_json() | {"level": "image"} for name, each in extra.items()}
+    return found
 
 
 def picture(setup: Setup, key: str) -> NDArray[np.uint8] | None:
@@ -157,11 +168,11 @@ def picture(setup: Setup, key: str) -> NDArray[np.uint8] | None:
 def write(
     out: Path,
     found: Mapping[str, Any],
-    scored: Scores,
+    scored: Scored,
     log: Sequence[Mapping[str, Any]],
     setup: Setup,
 ) -> None:
-    """Write scores.csv, report.json and report.html.
+    """Write scores.csv, report.json and report.html; measures.csv where the task has measures.
 
     Args:
         out: An existing folder.
@@ -170,8 +181,10 @@ def write(
         log: Rows of log.jsonl, for the curves of training; may be empty.
         setup: Lends the pictures.
     """
-    scores.write(out / "scores.csv", scored)
+    shown = scored.scores
+    scores.write(out / "scores.csv", shown)
+    if scored.measures:
+        measures.write(out / "measures.csv", shown.key, scored.measures)
     reports.write(out / "report.json", found)
-    page.write(
-        out / "report.html", page.render(found, log, scored, lambda key: picture(setup, key))
-    )
+    html = page.render(found, log, shown, lambda key: picture(setup, key))
+    page.write(out / "report.html", html)

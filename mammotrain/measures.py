@@ -1,6 +1,8 @@
 """What scores do not say, such as Dice: ratios of sums over samples, with intervals by patient."""
 
-from collections.abc import Mapping
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,23 @@ from mammotrain import bootstrap
 from mammotrain.bootstrap import Estimate
 
 Floats = NDArray[np.float64]
+
+
+def join(parts: Sequence[Mapping[str, Floats]], order: NDArray[Any]) -> dict[str, Floats]:
+    """Return the measures of several parts as one table, its rows in another order."""
+    names = sorted({name for part in parts for name in part})
+    return {name: np.concatenate([p[name] for p in parts if name in p])[order] for name in names}
+
+
+def write(path: Path, key: NDArray[np.str_], pairs: Mapping[str, Floats]) -> None:
+    """Write ``measures.csv``, whole or not at all: of each sample what is above and below."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["key", *(f"{name}_{side}" for name in pairs for side in ("sum", "of"))])
+        columns = np.concatenate(list(pairs.values()), axis=1)
+        writer.writerows([k, *map(repr, row)] for k, row in zip(key, columns.tolist(), strict=True))
+    partial.replace(path)
 
 
 def values(pairs: Mapping[str, Floats]) -> dict[str, float]:

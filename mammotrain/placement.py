@@ -11,7 +11,7 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from mammotrain.contracts import Batch
+from mammotrain.contracts import Batch, ask
 from mammotrain.data import augment
 from mammotrain.data.augment import Where
 from mammotrain.setup import Setup
@@ -34,7 +34,9 @@ def settle(made: Setup, model: nn.Module) -> Where:
     if made.config.data.augment_on != "auto" or not made.config.data.augmentation:
         return made.where
     batch, load = _batch(made)
-    costs = augment.measure(batch.images, made.drawn(batch, 0), made.world.device)
+    costs = augment.measure(
+        batch.images, made.drawn(batch, 0), made.world.device, masks=batch.masks
+    )
     if made.world.device.type == "cpu":
         return augment.choose("auto", made.world.device, costs)
     costs = replace(costs, load=load, step=_step(made, model, batch))
@@ -53,14 +55,14 @@ def _batch(made: Setup) -> tuple[Batch, float]:
 def _step(made: Setup, model: nn.Module, batch: Batch) -> float:
     """Return the seconds a picture takes to go through a copy of the model and back."""
     probe = copy.deepcopy(model).train()
-    images = made.images(batch, None)
-    targets = made.task.targets(batch.rows).to(images.device)
+    shown = made.shown(batch, None)
+    targets = made.task.targets(shown)
     seconds = []
     for _ in range(3):  # the first pays for what is set up once
         begun = perf_counter()
         with made.autocast():
-            loss = made.task.loss(probe(images), targets)
+            loss = made.task.loss(ask(probe, shown), targets)
         loss.backward()
-        torch.cuda.synchronize(images.device)
+        torch.cuda.synchronize(made.world.device)
         seconds.append(perf_counter() - begun)
-    return min(seconds) / len(images)
+    return min(seconds) / len(shown)

@@ -47,10 +47,11 @@ def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
             f"{request.run} is asked about {len(made.roles.score):,} samples of {source} "
             f"({made.roles.name})."
         )
-        scored = evaluate.score(made, model, made.roles.score).scores
-        judged = Judged(scored, None, run.threshold)
+        scored = evaluate.score(made, model, made.roles.score)
+        judged = Judged(scored.scores, None, run.threshold)
         others: dict[str, Judged | str] = dict.fromkeys(baselines.KINDS, NOT_AT_HAND)
-        found = evaluate.summed_up(made, judged, others, run.prior, split=made.roles.name)
+        split = made.roles.name
+        found = evaluate.summed_up(made, judged, scored.measures, others, run.prior, split=split)
         if world.leads:
             with folder.held(out, resume=False):
                 evaluate.write(out, found, scored, [], made)

@@ -16,6 +16,7 @@ from mammotrain import (
     distributed,
     evaluate,
     folder,
+    measures,
     metrics,
     optim,
     placement,
@@ -31,7 +32,7 @@ from mammotrain.data.augment import Where
 from mammotrain.data.loader import Loader
 from mammotrain.data.splits import Side
 from mammotrain.distributed import World
-from mammotrain.scores import Scores
+from mammotrain.evaluate import Scored
 from mammotrain.setup import Setup
 from mammotrain.trainer import Job, Progress, Watcher
 
@@ -73,7 +74,7 @@ class Outcome:
     """
 
     setup: Setup
-    scored: Scores
+    scored: Scored
     report: dict[str, Any]
 
 
@@ -211,7 +212,7 @@ def _job(made: Setup, model: nn.Module, loader: Loader, out: Path, watcher: Watc
         average=optim.average(model, config),
         batches=lambda epoch, position: made.stream(loader, epoch, position),
         steps_per_epoch=len(loader),
-        prepare=made.images,
+        prepare=made.shown,
         validate=lambda scored: _validate(made, scored),
         config=config,
         world=made.world,
@@ -228,7 +229,7 @@ def _validate(made: Setup, model: nn.Module) -> Mapping[str, float]:
     values = metrics.point(known.label, known.values, None)
     if "macro_auroc" in values:  # what a recipe's monitor `auroc` means with several classes
         values["auroc"] = values["macro_auroc"]
-    return {"loss": found.loss, **values, **found.stats}
+    return {"loss": found.loss, **values, **measures.values(found.measures), **found.stats}
 
 
 def _saved(request: Request, watcher: Watcher) -> Checkpoint | None:
@@ -261,11 +262,10 @@ def _finish(made: Setup, job: Job, out: Path) -> Outcome:
     """Score with the best weights, and write what a person looks at."""
     trainer.restore(job, checkpoint.best(job.folder))
     model = job.scored_model
-    scored = evaluate.score(made, model, made.roles.score).scores
+    scored = evaluate.score(made, model, made.roles.score)
     validation = evaluate.score(made, model, made.roles.validate).scores
-    found = evaluate.report(
-        made, scored, validation, evaluate.prior_of(made), split=made.roles.name
-    )
+    prior, split = evaluate.prior_of(made), made.roles.name
+    found = evaluate.report(made, scored, validation, prior, split=split)
     if made.world.leads:
         evaluate.write(out, found, scored, folder.read_log(out), made)
     distributed.wait(made.world)

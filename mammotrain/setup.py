@@ -17,7 +17,7 @@ from mammoprep.core.errors import ConfigError
 from mammotrain import config as configs
 from mammotrain import slices
 from mammotrain.config import RunConfig
-from mammotrain.contracts import Batch
+from mammotrain.contracts import Batch, Shown, Task
 from mammotrain.data import augment, loader, normalise, splits
 from mammotrain.data.ahead import ahead
 from mammotrain.data.augment import NONE, Augmentation, Parameters, Where
@@ -42,7 +42,6 @@ class Setup:
         table: The samples.
         roles: Who trains, validates, is scored.
         task: What is learned.
-        labels: Class of every sample, -1 where unknown.
         normaliser: Fitted on the training samples.
         world: Who this process is.
         cache: Folder of reduced-size copies, or None.
@@ -53,8 +52,7 @@ class Setup:
     config: RunConfig
     table: Table
     roles: Roles
-    task: Any
-    labels: Rows
+    task: Task
     normaliser: Normaliser
     world: World
     cache: Path | None
@@ -99,8 +97,10 @@ class Setup:
             size=self.size,
             pin=self.world.device.type == "cuda",
             cache_dir=self.cache,
+            member=data.member,
+            masks=self.task.wants_masks,
         )
-        return Loader(self.table, rows, options, labels=self.labels, progress=self.copying)
+        return Loader(self.table, rows, options, labels=self.task.classes, progress=self.copying)
 
     def stream(self, source: Loader, epoch: int | None, position: int = 0) -> Iterator[Batch]:
         """Yield what is left of an epoch; augmented already, in other threads, where that is cv2's.
@@ -116,22 +116,29 @@ class Setup:
         work = partial(self._by_cpu, epoch=epoch)
         return ahead(work, batches, self.config.data.workers)
 
-    def images(self, batch: Batch, epoch: int | None) -> Tensor:
+    def shown(self, batch: Batch, epoch: int | None) -> Shown:
         """Return a batch on the device: augmented in ``epoch``, plain where it is None."""
         if self.where == "cpu" and not batch.images.is_floating_point():
             batch = self._by_cpu(batch, epoch)
-        there = batch.images.to(self.world.device, non_blocking=True)
-        if there.is_floating_point():
-            return there
-        curves = self.curves.curves(batch.rows)
-        return augment.apply(there, None, self.drawn(batch, epoch), curves=curves)[0]
+        images, masks = self._moved(batch.images), batch.masks
+        masks = None if masks is None else self._moved(masks)
+        if not images.is_floating_point():
+            curves = self.curves.curves(batch.rows)
+            images, masks = augment.apply(images, masks, self.drawn(batch, epoch), curves=curves)
+        told = self.task.conditions(batch.rows)
+        return Shown(images, masks, batch.rows, None if told is None else self._moved(told))
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.world.device, non_blocking=True)
 
     def _by_cpu(self, batch: Batch, epoch: int | None) -> Batch:
         curves = self.curves.curves(batch.rows)
-        pictures, _ = augment.apply_cpu(
-            batch.images.numpy(), None, self.drawn(batch, epoch), curves=curves
+        masks = None if batch.masks is None else batch.masks.numpy()
+        pictures, flags = augment.apply_cpu(
+            batch.images.numpy(), masks, self.drawn(batch, epoch), curves=curves
         )
-        return replace(batch, images=torch.from_numpy(pictures))
+        moved = None if flags is None else torch.from_numpy(flags)
+        return replace(batch, images=torch.from_numpy(pictures), masks=moved)
 
     def drawn(self, batch: Batch, epoch: int | None) -> Parameters:
         """Return how a batch is augmented in ``epoch``; not at all where it is None."""
@@ -145,10 +152,10 @@ class Setup:
             out=None if self.size is None else (self.size[1], self.size[0]),
         )
 
-    def plain(self, rows: Rows) -> Iterator[tuple[Tensor, Batch]]:
+    def plain(self, rows: Rows) -> Iterator[Shown]:
         """Yield this rank's batches of some samples, each sample once, nothing augmented."""
         for batch in self.stream(self.loader(rows, training=False), None):
-            yield self.images(batch, None), batch
+            yield self.shown(batch, None)
 
     def autocast(self) -> Any:
         """Return the context of mixed precision that the recipe asks for."""
@@ -252,8 +259,9 @@ def _made(
     world: World,
     cache: Path | None,
 ) -> Setup:
-    task = _task(config).build(config.task, table.columns, table.label_names, roles.train)
-    return Setup(config, table, roles, task, task.classes, normaliser, world, cache)
+    task: Task = _task(config).build(config.task, table.columns, table.label_names, roles.train)
+    roles = replace(roles, train=task.learns_from(roles.train))
+    return Setup(config, table, roles, task, normaliser, world, cache)
 
 
 def _task(config: RunConfig) -> ModuleType:

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from mammoprep.core.errors import ConfigError, DivergedError, ResourceError
 from mammotrain import checkpoint, distributed, optim
 from mammotrain.checkpoint import Checkpoint
 from mammotrain.config import TrainConfig
-from mammotrain.contracts import Batch, Output, Task
+from mammotrain.contracts import Batch, Output, Shown, Task, ask
 from mammotrain.distributed import World
 from mammotrain.metrics import LOWER_IS_BETTER
 from mammotrain.watching import SCALE, Done, Pending, advice
@@ -66,7 +66,7 @@ class Job:
         average: Averaged copy (timm's ModelEmaV3), or None.
         batches: ``(epoch, position)`` -> this rank's parts of the remaining batches.
         steps_per_epoch: Batches of an epoch.
-        prepare: ``(batch, epoch)`` -> images on the device, float32, augmented and normalised.
+        prepare: ``(batch, epoch)`` -> what the model is shown, on the device.
         validate: Model -> metrics by name.
         config: How it is trained.
         world: Who this process is.
@@ -81,7 +81,7 @@ class Job:
     average: Any
     batches: Callable[[int, int], Iterator[Batch]]
     steps_per_epoch: int
-    prepare: Callable[[Batch, int], Tensor]
+    prepare: Callable[[Batch, int], Shown]
     validate: Callable[[nn.Module], Mapping[str, float]]
     config: TrainConfig
     world: World
@@ -195,15 +195,15 @@ def _step(job: Job, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str,
     """
     config = job.config
     seed_all(config.seed, progress.step, job.world.rank)
-    images = job.prepare(batch, progress.epoch)
-    targets = job.task.targets(batch.rows).to(job.device, non_blocking=True)
+    shown = job.prepare(batch, progress.epoch)
     if config.channels_last:
-        images = images.to(memory_format=torch.channels_last)
+        images = shown.images.to(memory_format=torch.channels_last)
+        shown = replace(shown, images=images)
     job.optimiser.zero_grad(set_to_none=True)
     if config.accumulate == 1:
-        loss, stats = _backward(job, images, targets)
+        loss, stats = _backward(job, shown)
     else:
-        loss, stats = _by_parts(job, images, targets)
+        loss, stats = _by_parts(job, shown)
     if config.clip_norm:
         job.scaler.unscale_(job.optimiser)
         nn.utils.clip_grad_norm_(job.bare.parameters(), config.clip_norm)
@@ -216,28 +216,25 @@ def _step(job: Job, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str,
     return loss, stats
 
 
-def _by_parts(job: Job, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def _by_parts(job: Job, shown: Shown) -> tuple[Tensor, dict[str, Tensor]]:
     """Do ``_backward`` part by part; every sample counts alike."""
-    parts = images.tensor_split(job.config.accumulate)
-    wanted = targets.tensor_split(job.config.accumulate)
+    parts = shown.parts(job.config.accumulate)
     total, means = torch.zeros((), device=job.device), dict[str, Tensor]()
     for place, part in enumerate(parts):
-        share = len(part) / len(images)
+        share = len(part) / len(shown)
         with _unsynced(job, last=place + 1 == len(parts)):
-            loss, stats = _backward(job, part, wanted[place], share)
+            loss, stats = _backward(job, part, share)
         total = total + loss
         for name, value in stats.items():
             means[name] = means.get(name, 0.0) + value * share
     return total, means
 
 
-def _backward(
-    job: Job, images: Tensor, targets: Tensor, share: float = 1.0
-) -> tuple[Tensor, dict[str, Tensor]]:
+def _backward(job: Job, shown: Shown, share: float = 1.0) -> tuple[Tensor, dict[str, Tensor]]:
     """Add the gradients of ``share`` of the loss; return it, and means of what the model tells."""
     with autocast(job.config, job.device):
-        output = job.model(images)
-        loss = job.task.loss(output, targets)
+        output = ask(job.model, shown)
+        loss = job.task.loss(output, job.task.targets(shown))
         if output.penalty is not None:
             loss = loss + output.penalty
     if share != 1:
@@ -328,23 +325,21 @@ def restore(job: Job, saved: Checkpoint) -> Progress:
 @torch.no_grad()  # not inference_mode: a model may look at its own Jacobian
 def predict(
     model: nn.Module,
-    task: Task,
-    batches: Iterator[tuple[Tensor, Batch]],
+    batches: Iterator[Shown],
     context: Callable[[], Any] = nullcontext,
-) -> Iterator[tuple[Batch, Tensor, Output]]:
-    """Yield each batch with its scores (B, classes) on the CPU and the model's output.
+) -> Iterator[tuple[Shown, Output]]:
+    """Yield each batch with the model's output.
 
     Args:
         model: On its device; put into evaluation mode.
-        task: Makes scores of logits.
-        batches: Images on the device, ready for the model, and the batch they come from.
+        batches: Ready for the model.
         context: Mixed precision.
     """
     model.eval()
-    for images, batch in batches:
+    for shown in batches:
         with context():
-            output = model(images)
-        yield batch, task.scores(output).float().cpu(), output
+            output = ask(model, shown)
+        yield shown, output
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 from mammotrain import losses
-from mammotrain.contracts import Output
+from mammotrain.contracts import Output, Shown
 
 LOSSES = ("cross-entropy", "focal")
 WEIGHTS = ("none", "balanced")
@@ -52,6 +52,9 @@ class Config:
 class Classify:
     """The task for one table; see ``contracts.Task``."""
 
+    wants_masks = False
+    specificity = None
+
     def __init__(
         self, config: Config, classes: NDArray[np.int64], names: Sequence[str], weights: Tensor
     ) -> None:
@@ -62,9 +65,16 @@ class Classify:
         self.weights = weights
         self.outputs = 1 if len(names) == 2 else len(names)
 
-    def targets(self, rows: NDArray[np.int64]) -> Tensor:
+    def learns_from(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return all."""
+        return rows
+
+    def conditions(self, rows: NDArray[np.int64]) -> None:
+        """Return nothing."""
+
+    def targets(self, shown: Shown) -> Tensor:
         """Return the classes of these samples, int64 (B,)."""
-        return torch.from_numpy(self.classes[rows])
+        return torch.from_numpy(self.classes[shown.rows]).to(shown.images.device, non_blocking=True)
 
     def loss(self, output: Output, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; each sample counts by its class's weight."""
@@ -81,13 +91,17 @@ class Classify:
             )
         return (each * self.weights.to(each.device)[targets]).mean()
 
-    def scores(self, output: Output) -> Tensor:
+    def scores(self, output: Output, shown: Shown) -> Tensor:
         """Return the probability of every class, float32 (B, classes)."""
         logits = output.logits.float()
         if self.outputs > 1:
             return logits.softmax(dim=1)
         positive = torch.sigmoid(logits)
         return torch.cat([1 - positive, positive], dim=1)
+
+    def measures(self, output: Output, shown: Shown) -> dict[str, Tensor]:
+        """Return nothing: the scores say all."""
+        return {}
 
 
 def build(

@@ -7,6 +7,8 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from torch import nn
 from mammoprep.core.errors import DamageError, DivergedError, ResourceError
 from mammotrain import checkpoint, optim, trainer
 from mammotrain.config import TrainConfig
-from mammotrain.contracts import Batch, Output
+from mammotrain.contracts import Batch, Output, Shown
 from mammotrain.distributed import World
 from mammotrain.trainer import Job, Progress, Watcher
 
@@ -43,20 +45,29 @@ class Net(nn.Module):
 class Learn:
     """Whether a picture is bright, with some noise."""
 
-    outputs, score_names = 1, ("dark", "bright")
+    outputs, score_names, wants_masks, specificity = 1, ("dark", "bright"), False, None
 
     def __init__(self, labels: np.ndarray) -> None:
-        self.labels = labels
+        self.classes = labels
 
-    def targets(self, rows: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(self.labels[rows])
+    def learns_from(self, rows: np.ndarray) -> np.ndarray:
+        return rows
+
+    def conditions(self, rows: np.ndarray) -> None:
+        return None
+
+    def targets(self, shown: Shown) -> torch.Tensor:
+        return torch.from_numpy(self.classes[shown.rows])
 
     def loss(self, output: Output, targets: torch.Tensor) -> torch.Tensor:
         return nn.functional.binary_cross_entropy_with_logits(output.logits[:, 0], targets.float())
 
-    def scores(self, output: Output) -> torch.Tensor:
+    def scores(self, output: Output, shown: Shown) -> torch.Tensor:
         positive = torch.sigmoid(output.logits)
         return torch.cat([1 - positive, positive], dim=1)
+
+    def measures(self, output: Output, shown: Shown) -> dict:
+        return {}
 
 
 class Diary(Watcher):
@@ -84,6 +95,15 @@ def batches(epoch: int, position: int):
         yield Batch(torch.from_numpy(IMAGES[rows]), None, rows.astype(np.int64), keys)
 
 
+def showing(pictures: Callable[[Batch, int], torch.Tensor]) -> Callable[[Batch, int], Shown]:
+    """Return what shows these pictures and no masks."""
+    return lambda batch, epoch: Shown(pictures(batch, epoch), None, batch.rows)
+
+
+def times(shown: Shown, factor: float) -> Shown:
+    return replace(shown, images=shown.images * factor)
+
+
 def job(folder: Path, diary: Watcher | None = None, **changes) -> Job:
     config = TrainConfig(**{"epochs": 4, "batch_size": BATCH, "ema": 0.9, "lr": 3e-3, **changes})
     torch.manual_seed(0)
@@ -95,7 +115,7 @@ def job(folder: Path, diary: Watcher | None = None, **changes) -> Job:
         average=optim.average(model, config),
         batches=batches,
         steps_per_epoch=SAMPLES // BATCH,
-        prepare=lambda batch, epoch: batch.images.float() / 255 + 0.01 * epoch,
+        prepare=showing(lambda batch, epoch: batch.images.float() / 255 + 0.01 * epoch),
         validate=validate,
         config=config,
         world=ALONE,
@@ -170,7 +190,7 @@ def test_a_loss_that_is_no_number_stops_with_its_batch_and_spares_the_checkpoint
 ) -> None:
     one = job(tmp_path, checkpoint_every=1)
     plain = one.prepare
-    one.prepare = lambda batch, epoch: plain(batch, epoch) * (math.nan if epoch == 1 else 1.0)
+    one.prepare = lambda batch, epoch: times(plain(batch, epoch), math.nan if epoch == 1 else 1.0)
     with pytest.raises(DivergedError, match="Its batch: k") as error:
         trainer.fit(one, Progress())
     assert error.value.exit_code == 6
@@ -208,7 +228,7 @@ def test_sigterm_writes_a_checkpoint_and_ends_with_five(tmp_path: Path) -> None:
     one = job(tmp_path)
     plain, calls = one.prepare, []
 
-    def prepare(batch: Batch, epoch: int) -> torch.Tensor:
+    def prepare(batch: Batch, epoch: int) -> Shown:
         calls.append(epoch)
         if len(calls) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -340,3 +360,16 @@ def test_two_ranks_train_as_one_does(tmp_path: Path) -> None:
     one, two = (checkpoint.newest(tmp_path / n)[0].weights for n in ("1", "2"))
     for name, value in one.items():
         assert torch.allclose(value, two[name], atol=1e-6), name
+
+
+def test_a_batch_is_cut_with_everything_that_belongs_to_a_sample() -> None:
+    rows = np.arange(7)
+    column = torch.arange(7.0)[:, None]
+    shown = Shown(column[..., None, None], column[..., None, None] > 3, rows, column)
+    parts = shown.parts(3)
+    assert [len(part) for part in parts] == [3, 2, 2]
+    for part in parts:
+        assert part.images.flatten().tolist() == part.conditions.flatten().tolist()
+        assert part.rows.tolist() == part.images.flatten().tolist()
+        assert part.masks.flatten().tolist() == [row > 3 for row in part.rows]
+    assert Shown(column, None, rows).parts(2)[0].masks is None

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_trainer import ALONE, BATCH, Diary, Net, job
+from test_trainer import ALONE, BATCH, Diary, Net, job, showing
 from torch import nn
 from torch.nn import functional
 
@@ -157,7 +157,7 @@ def test_channels_last_reaches_the_model_and_changes_no_result(tmp_path: Path) -
         one = steady(tmp_path / str(last), channels_last=last, max_steps=4, lr=0.01)
         torch.manual_seed(0)
         one = with_model(one, Steady(channels=3), validate=lambda _: {"auroc": 0.5})
-        one.prepare = lambda batch, _: (batch.images.float() / 255).repeat(1, 3, 1, 1)
+        one.prepare = showing(lambda batch, _: (batch.images.float() / 255).repeat(1, 3, 1, 1))
         results.append(trained(one))
         seen = one.bare.seen[0]
         assert seen.is_contiguous(memory_format=torch.channels_last) == last
@@ -218,7 +218,9 @@ def test_solver_steps_are_logged_and_those_of_an_adjoint_only_where_there_is_one
     one = with_model(
         one, model, validate=lambda _: {"auroc": 0.5}, watcher=Logging(tmp_path, Watcher())
     )
-    one.prepare = lambda batch, _: functional.interpolate(batch.images.float() / 255, size=(32, 32))
+    one.prepare = showing(
+        lambda batch, _: functional.interpolate(batch.images.float() / 255, size=(32, 32))
+    )
     trainer.fit(one, Progress())
     line = folder.read_log(tmp_path)[0]
     assert line["solver_steps"] >= 1
@@ -250,7 +252,7 @@ def test_weights_that_are_no_numbers_are_never_saved(tmp_path: Path, options: di
 
 def test_a_divergence_before_any_checkpoint_does_not_speak_of_one(tmp_path: Path) -> None:
     one = steady(tmp_path)
-    one.prepare = lambda batch, _: batch.images * torch.nan
+    one.prepare = showing(lambda batch, _: batch.images * torch.nan)
     with pytest.raises(DivergedError) as error:
         trainer.fit(one, Progress())
     assert "checkpoint" not in str(error.value)
@@ -511,7 +513,7 @@ with distributed.joined("cpu") as world:
         if mode == "stop" and world.rank == 1 and len(calls) == 9:
             os.kill(os.getpid(), signal.SIGTERM)
         spoil = mode == "nan" and world.rank == 1 and len(calls) == 6
-        return plain(batch, epoch) * (float("nan") if spoil else 1.0)
+        return base.times(plain(batch, epoch), float("nan") if spoil else 1.0)
 
     job.prepare = prepare
     saved, _ = checkpoint.newest(folder)
