@@ -12,6 +12,8 @@ import typer
 from mammoprep.core.errors import EXIT_OK, ConfigError, MammoError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from mammotrain import live
 
 COMING = {
@@ -23,7 +25,7 @@ COMING = {
     "convnext": "ConvNeXt-Tiny, screening",
     "cvae": "convolutional VAE, anomaly score",
 }
-COMMANDS = ("predict", "tune", "export")
+COMMANDS = ("predict", "export")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -83,21 +85,30 @@ def cv(
     by: Annotated[
         str, typer.Option(help="Leave out one machine or site in turn: machine or site.")
     ] = "",
+    ablate: Annotated[
+        bool,
+        typer.Option("--ablate", help="Also each variant of the recipe's [ablate], in one table."),
+    ] = False,
     set: Change = None,
     resume: Resume = False,
     device: Device = "auto",
 ) -> None:
     """Train once for every fold and pool the scores of what each run left out."""
-    from mammotrain import config, cross
+    from mammotrain import ablation, comparison, config, cross
     from mammotrain import run as runs
     from mammotrain.data.splits import Side
 
     found = config.load(recipe, tuple(set or ()))
-    place = out or Path("runs") / f"{found.recipe}-cv{'-' + by if by else ''}"
+    kind = "ablate" if ablate else "cv"
+    place = out or Path("runs") / f"{found.recipe}-{kind}{'-' + by if by else ''}"
     request = runs.Request(found, tuple(data or ()), place, Side(by=by), resume, device)
     with _screen() as screen:
-        report = cross.cross(request, screen)
-    typer.echo(runs.summary(report, place))
+        if ablate:
+            asked = ablation.Ablation(recipe, tuple(set or ()), request)
+            _print(comparison.table(ablation.ablate(asked, screen)))
+            typer.echo(f"Look at: {place / 'report.html'}")
+        else:
+            typer.echo(runs.summary(cross.cross(request, screen), place))
 
 
 @app.command(name="eval")
@@ -122,6 +133,44 @@ def evaluate(
 
 
 @app.command()
+def tune(
+    recipe: Recipe,
+    trials: Annotated[int, typer.Option(help="How many, with those done before.", min=1)] = 20,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is tried for a setting: train.lr=1e-4..1e-2,log or model.width=32|48|64; "
+            "several times. (default: the recipe's [tune], else learning rate and weight decay)"
+        ),
+    ] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the study. (default: runs/RECIPE-tune)")
+    ] = None,
+    fold: Annotated[int, typer.Option(help="Not looked at; the next one validates.")] = 0,
+    set: Change = None,
+    resume: Resume = False,
+    device: Device = "auto",
+) -> None:
+    """Try settings on the validation samples, and write the best ones as a recipe."""
+    from mammotrain import tuning
+    from mammotrain.data.splits import Side
+
+    spaces = dict(tuning.parse(text) for text in space or ())
+    place = out or Path("runs") / f"{Path(recipe).stem}-tune"
+    request = tuning.Request(
+        recipe, tuple(set or ()), tuple(data or ()), place, trials, spaces, Side(fold), resume,
+        device,
+    )  # fmt: skip
+    with _screen() as screen:
+        found = tuning.tune(request, screen)
+    typer.echo(f"best {found['monitor']} {found['value']:.4f}")
+    for name, value in found["settings"].items():
+        typer.echo(f"  {name} = {value}")
+    typer.echo(f"Train it: mammotrain run {place / 'best.toml'}\nLook at: {place / 'report.html'}")
+
+
+@app.command()
 def compare(
     runs: Annotated[
         list[Path],
@@ -131,10 +180,9 @@ def compare(
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page for people here.")] = None,
 ) -> None:
     """Compare runs on the same samples: differences with paired 95 % intervals."""
-    from rich.console import Console
-
     from mammotrain import comparison
 
     if len(runs) < 2:
@@ -143,7 +191,15 @@ def compare(
     if as_json:
         typer.echo(json.dumps(found, indent=2, allow_nan=False))
     else:
-        Console().print(comparison.table(found))
+        _print(comparison.table(found))
+    if html is not None:
+        html.write_text(comparison.page(found, "Runs compared"), encoding="utf-8")
+
+
+def _print(table: "Table") -> None:
+    from rich.console import Console
+
+    Console().print(table)
 
 
 @contextmanager

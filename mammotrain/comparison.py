@@ -1,6 +1,6 @@
 """Runs that scored the same samples, each beside the first, by a paired bootstrap."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,13 @@ from rich.table import Table
 
 from mammoprep.core.errors import ConfigError
 from mammotrain import bootstrap, finished, thresholds
+from mammotrain.report.page import fill
 
 Json = dict[str, Any]
+MAIN = (
+    "auroc", "macro_auroc", "average_precision", "f1", "macro_f1", "balanced_accuracy",
+    "accuracy", "pf1",
+)  # fmt: skip
 
 
 def compare(runs: Sequence[Path], draws: int = bootstrap.DRAWS, seed: int = 0) -> Json:
@@ -61,6 +66,31 @@ def table(found: Json) -> Table:
         ]
         shown.add_row(name, *cells)
     return shown
+
+
+def page(found: Json, title: str, notes: Mapping[str, str] | None = None) -> str:
+    """Return what ``compare`` found as a self-contained HTML document.
+
+    Args:
+        found: What ``compare`` returns.
+        title: Its headline.
+        notes: Name of a run's folder -> what is said of it, such as the settings that it changes.
+    """
+    runs = found["runs"]
+    metrics = [name for name in MAIN if name in runs[0]["metrics"]]
+    rows = [
+        {
+            "name": Path(run["run"]).name,
+            "note": (notes or {}).get(Path(run["run"]).name, ""),
+            "cells": [
+                _cell(run["metrics"][name], (run["gains"] or {}).get(name)).split("\n")
+                for name in metrics
+            ],
+        }
+        for run in runs
+    ]
+    context = {"found": found, "title": title, "metrics": metrics, "rows": rows}
+    return fill("compared.html.j2", context)
 
 
 def _cell(estimate: Json, gain: Json | None) -> str:

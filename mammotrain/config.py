@@ -4,6 +4,7 @@ A recipe has the tables ``[data]``, ``[model]``, ``[task]``, ``[train]`` and ``[
 task name their plug-in, whose own ``Config`` says which other keys there are.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -16,11 +17,12 @@ from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 
 MODELS, TASKS = "mammotrain.models", "mammotrain.tasks"
-SECTIONS = ("data", "model", "task", "train", "demo")
+SECTIONS = ("data", "model", "task", "train", "demo", "tune", "ablate")
 OPTIMISERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
 AMP = ("none", "bf16", "fp16")
 FALLBACKS = ("stop", "none")
+SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
 T = TypeVar("T")
 
 
@@ -148,6 +150,31 @@ class DemoConfig:
 
 
 @dataclass(frozen=True)
+class Space:
+    """What ``mammotrain tune`` tries for one setting.
+
+    Attributes:
+        low: Lowest number.
+        high: Highest number.
+        log: Whether numbers are drawn by their order of magnitude.
+        choices: Values to choose from, instead of a range.
+    """
+
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the range; raises ConfigError."""
+        if not self.choices and not (self.low < self.high and (self.low > 0 or not self.log)):
+            raise ConfigError(
+                "tune: a setting needs choices, or low below high (above 0 with log); got "
+                f"low {self.low:g}, high {self.high:g}."
+            )
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything that shapes a run.
 
@@ -161,6 +188,8 @@ class RunConfig:
         task: Its own ``Config``.
         train: As of ``TrainConfig``.
         demo: As of ``DemoConfig``.
+        tune: Setting -> what ``tune`` tries; shapes no run.
+        ablate: Name -> changes to the recipe that ``cv --ablate`` makes; shapes no run.
     """
 
     recipe: str
@@ -172,6 +201,8 @@ class RunConfig:
     task: Any
     train: TrainConfig
     demo: DemoConfig
+    tune: Mapping[str, Space] = field(default_factory=dict)
+    ablate: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_table(self) -> dict[str, Any]:
         """Return the resolved recipe as plain values, as ``config.toml`` holds it."""
@@ -254,7 +285,34 @@ def from_table(recipe: str, table: Mapping[str, Any]) -> RunConfig:
         task=task,
         train=build(TrainConfig, table.get("train", {}), "train"),
         demo=build(DemoConfig, table.get("demo", {}), "demo"),
+        tune=_spaces(table.get("tune", {}), "tune"),
+        ablate=_ablations(table.get("ablate", {})),
     )
+
+
+def _spaces(table: Mapping[str, Any], where: str) -> dict[str, Space]:
+    """Return dotted settings and what is tried for them."""
+    found: dict[str, Space] = {}
+    for name, value in table.items():
+        place = f"{where}.{name}"
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{place} must be {{ low = ..., high = ... }}, got {value!r}.")
+        if set(value) & {"low", "high", "choices"}:
+            found[place.removeprefix("tune.")] = build(Space, value, place)
+        else:
+            found |= _spaces(value, place)
+    return found
+
+
+def _ablations(table: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    for name, changes in table.items():
+        texts = isinstance(changes, list) and all(isinstance(each, str) for each in changes)
+        if not texts or not SLUG.fullmatch(name):
+            raise ConfigError(
+                f"ablate.{name} must be a name of a-z, 0-9 and - with a list of changes, such as "
+                'no-ema = ["train.ema=0"].'
+            )
+    return {name: tuple(changes) for name, changes in table.items()}
 
 
 def _plugin(package: str, section: str, table: Mapping[str, Any]) -> tuple[str, Any]:
@@ -294,6 +352,8 @@ def _typed(where: str, value: Any, kind: Any) -> Any:
     if origin is tuple and isinstance(value, list):
         return tuple(_typed(where, item, inner[0]) for item in value)
     plain = origin or kind
+    if plain is Any:
+        return value
     if plain is float and type(value) is int:
         return float(value)
     wanted = Mapping if plain not in (int, float, str, bool, tuple) else plain
@@ -309,15 +369,20 @@ def _apply(table: dict[str, Any], change: str) -> None:
     *path, key = place.strip().split(".")
     if not sign or not path:
         raise ConfigError(f"--set must be section.key=value such as train.lr=1e-4, got {change!r}.")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
+    value = value_of(text)
     for name in path:
         table = table.setdefault(name, {})
         if not isinstance(table, dict):
             raise ConfigError(f"--set {place.strip()}: {name!r} is no section.")
     table[key] = value
+
+
+def value_of(text: str) -> Any:
+    """Return what a text means in TOML, or else the text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def _one_of(where: str, value: str, known: tuple[str, ...]) -> None:

@@ -44,10 +44,15 @@ def cross(request: Request, watcher: Watcher) -> dict[str, Any]:
         MammoError: as ``run`` does; with ``resume`` finished parts are not trained again.
     """
     with distributed.joined(request.device) as world:
-        if not world.leads:
-            return _cross(request, Watcher(), world)
-        with folder.held(request.out, resume=request.resume):
-            return _cross(request, watcher, world)
+        return cross_in(request, watcher, world)
+
+
+def cross_in(request: Request, watcher: Watcher, world: World) -> dict[str, Any]:
+    """Do what ``cross`` does, as one of the processes that train together."""
+    if not world.leads:
+        return _cross(request, Watcher(), world)
+    with folder.held(request.out, resume=request.resume):
+        return _cross(request, watcher, world)
 
 
 def _cross(request: Request, watcher: Watcher, world: World) -> dict[str, Any]:
@@ -99,7 +104,9 @@ def _one(request: Request, side: Side, number: int) -> Request:
     """Return the run that leaves out one part; a part's name never becomes a path."""
     out = request.out / (f"{side.by}{number}" if side.by else side.name)
     resume = request.resume and out.exists()
-    return replace(request, side=side, out=out, resume=resume, cache=request.out / "cache")
+    return replace(
+        request, side=side, out=out, resume=resume, cache=request.cache or request.out / "cache"
+    )
 
 
 def _part(outcome: Outcome, side: Side) -> _Part:

@@ -100,7 +100,7 @@ def flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 def to_toml(table: Mapping[str, Any], path: str = "") -> str:
     """Return plain values as TOML: texts, numbers, truth values, lists, tables of these."""
-    plain = [f"{k} = {_toml(v)}" for k, v in table.items() if not isinstance(v, Mapping)]
+    plain = [f"{k} = {toml_value(v)}" for k, v in table.items() if not isinstance(v, Mapping)]
     lines = [f"[{path}]", *plain] if path else plain
     parts = ["\n".join(lines)] if plain or path else []
     for name, value in table.items():
@@ -109,13 +109,14 @@ def to_toml(table: Mapping[str, Any], path: str = "") -> str:
     return "\n\n".join(parts) + ("" if path else "\n")
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Return one plain value as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_toml(item) for item in value)}]"
+        return f"[{', '.join(toml_value(item) for item in value)}]"
     return json.dumps(str(value))  # a JSON text is a TOML text
 
 

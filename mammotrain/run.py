@@ -1,6 +1,7 @@
 """One run: a recipe and shards -> a folder with checkpoints, scores and a report."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
@@ -124,15 +125,33 @@ def run(request: Request, watcher: Watcher) -> dict[str, Any]:
 
 def run_in(request: Request, watcher: Watcher, world: World) -> Outcome:
     """Do what ``run`` does, as one of the processes that train together."""
+    with _at_work(request, watcher, world) as told:
+        made, job, _ = _trained(request, told, world)
+        return _finish(made, job, request.out)
+
+
+def train(request: Request, watcher: Watcher) -> Progress:
+    """Train and validate, and score nothing; raises what ``run`` raises."""
+    with (
+        distributed.joined(request.device) as world,
+        _at_work(request, watcher, world) as told,
+    ):
+        return _trained(request, told, world)[2]
+
+
+@contextmanager
+def _at_work(request: Request, watcher: Watcher, world: World) -> Iterator[Watcher]:
+    """Hold the run's folder, and lend who is to be told."""
     if not world.leads:
-        return _run(request, Watcher(), world)
+        yield Watcher()
+        return
     table = {**request.config.to_table(), **request.side.to_table()}
     trackers.check(request.config.train.track)
     with (
         folder.held(request.out, resume=request.resume),
         trackers.opened(request.config.train.track, request.out, table, watcher) as told,
     ):
-        return _run(request, Logging(request.out, told), world)
+        yield Logging(request.out, told)
 
 
 def find_data(request: Request, tell: Watcher) -> tuple[str, ...]:
@@ -155,7 +174,8 @@ def find_data(request: Request, tell: Watcher) -> tuple[str, ...]:
     )
 
 
-def _run(request: Request, watcher: Watcher, world: World) -> Outcome:
+def _trained(request: Request, watcher: Watcher, world: World) -> tuple[Setup, Job, Progress]:
+    """Train to the end, from the newest checkpoint where the request says so."""
     config, out = request.config, request.out
     data = find_data(request, watcher) if world.leads else ()
     data = distributed.gathered(data, world)[0]
@@ -177,7 +197,7 @@ def _run(request: Request, watcher: Watcher, world: World) -> Outcome:
         folder.cut_log(out, progress.step)
     if not progress.ended:
         trainer.fit(job, progress)
-    return _finish(made, job, out)
+    return made, job, progress
 
 
 def _augmented_where(made: Setup, model: nn.Module, request: Request) -> Where:

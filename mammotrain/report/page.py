@@ -55,7 +55,12 @@ def render(
         "statistics": training.statistics(log),
         "sheets": pictures.sheets(shown, picture),
     }
-    return _environment().get_template("run.html.j2").render(context)
+    return fill("run.html.j2", context)
+
+
+def fill(template: str, context: Mapping[str, Any]) -> str:
+    """Return a template of this package with its gaps filled; every text is escaped."""
+    return _environment().get_template(template).render(context)
 
 
 def write(path: Path, page: str) -> None:

@@ -22,7 +22,7 @@ def test_recipes_lists_what_is_there_and_what_is_coming() -> None:
     assert run("models").stdout.split() == ["deq"]
 
 
-@pytest.mark.parametrize("command", ["predict", "tune", "export"])
+@pytest.mark.parametrize("command", ["predict", "export"])
 def test_what_is_not_built_is_refused_in_one_line(command: str) -> None:
     done = run(command, "deq", "--data", "demo")
     assert done.returncode == 2

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 import mammoprep
 from mammoprep.core.errors import ConfigError, DamageError
 from mammotrain import comparison, config, finished, scores
+from mammotrain.ablation import Ablation, ablate
 from mammotrain.cross import cross
 from mammotrain.data.splits import Side
 from mammotrain.rescore import Request as Asked
@@ -251,3 +252,43 @@ def without_side(path: Path) -> dict:
     import tomllib
 
     return {k: v for k, v in tomllib.loads(path.read_text()).items() if k not in finished.SIDES}
+
+
+ABLATION = """
+dataset = "inbreast"
+[data]
+size = [32, 32]
+workers = 1
+[model]
+name = "deq"
+width = 8
+groups = 4
+[task]
+name = "classify"
+target = "abnormal"
+[train]
+batch_size = 8
+epochs = 1
+ema = 0.9
+[ablate]
+no-ema = ["train.ema=0"]
+"""
+
+
+def test_each_ingredient_is_left_out_in_turn(patches: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(ABLATION)
+    found = config.load(str(recipe))
+    asked = Request(found, (str(patches),), tmp_path / "out", device="cpu")
+    table = ablate(Ablation(str(recipe), (), asked), Watcher())
+    assert [Path(run["run"]).name for run in table["runs"]] == ["full", "no-ema"]
+    assert "ema = 0.9" in (tmp_path / "out" / "full" / "fold1" / "config.toml").read_text()
+    assert "ema = 0" in (tmp_path / "out" / "no-ema" / "fold1" / "config.toml").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "train.ema=0" in page
+    assert json.loads((tmp_path / "out" / "ablation.json").read_text())["n"] == table["n"]
+
+
+def test_a_recipe_without_variants_says_how_to_give_some(patches: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no-ema"):
+        ablate(Ablation("deq", (), request(patches, tmp_path / "out")), Watcher())

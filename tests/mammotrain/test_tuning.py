@@ -1,0 +1,152 @@
+"""Settings are tried on validation samples, and a study goes on where it was stopped."""
+
+import csv
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mammoprep.core.errors import ConfigError, ResourceError
+from mammotrain import config, tuning
+from mammotrain.config import Space
+from mammotrain.trainer import Watcher
+
+pytest.importorskip("optuna")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SMALL = (
+    "model.width=8", "model.groups=4", "data.size=[32, 32]", "train.batch_size=8", "train.epochs=2",
+    "data.workers=1", "model.radius_iterations=0",
+)  # fmt: skip
+SPACES = {"train.lr": Space(1e-4, 1e-2, log=True), "model.width": Space(choices=(8, 16))}
+
+
+class Ears(Watcher):
+    def __init__(self, stop_after: int = 10**9) -> None:
+        self.said: list[str] = []
+        self.left = stop_after
+
+    def warn(self, message: str) -> None:
+        self.said.append(message)
+
+    def step(self, line: dict) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise ResourceError("stopped")
+
+
+def request(patches: Path, out: Path, trials: int, **more: object) -> tuning.Request:
+    return tuning.Request(
+        "deq", SMALL, (str(patches),), out, trials, SPACES, device="cpu", **more
+    )  # fmt: skip
+
+
+def trials_of(out: Path) -> list[dict]:
+    with (out / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def study(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("study") / "tune"
+    return out, tuning.tune(request(patches, out, 3), Ears())
+
+
+def test_the_best_trial_becomes_a_recipe_that_runs(study: tuple[Path, dict]) -> None:
+    out, found = study
+    rows = trials_of(out)
+    best = max((row for row in rows if row["state"] == "complete"), key=lambda r: float(r["value"]))
+    assert found["value"] == float(best["value"])
+    recipe = config.load(str(out / "best.toml"))
+    assert recipe.train.lr == float(best["train.lr"])
+    assert recipe.model.width == int(best["model.width"])
+    assert recipe.data.size == (32, 32)
+    assert "train.lr" in (out / "report.html").read_text()
+
+
+def test_nothing_but_validation_samples_is_scored(study: tuple[Path, dict]) -> None:
+    out, _ = study
+    assert not list(out.rglob("scores.csv"))
+    assert not list(out.rglob("report.json"))
+    for log in out.glob("trial*/log.jsonl"):
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        assert any("validation" in line for line in lines)
+
+
+def test_only_the_best_weights_are_kept(study: tuple[Path, dict]) -> None:
+    assert len(list(study[0].glob("trial*/checkpoints"))) == 1
+
+
+def test_a_study_goes_on_with_the_settings_that_were_interrupted(
+    patches: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tune"
+    first = Ears(stop_after=3)
+    with pytest.raises(ResourceError):
+        tuning.tune(request(patches, out, 2), first)
+    with pytest.raises(ConfigError, match="--resume"):
+        tuning.tune(request(patches, out, 2), Ears())
+    again = Ears()
+    tuning.tune(request(patches, out, 2, resume=True), again)
+    assert first.said[1] == again.said[1]  # the same settings
+    states = [row["state"] for row in trials_of(out)]
+    assert states[0] == "fail"
+    assert len([state for state in states if state != "fail"]) == 2
+
+
+def test_a_trial_that_falls_behind_is_stopped() -> None:
+    import optuna
+
+    study = optuna.create_study(
+        direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=1)
+    )
+    good, bad = study.ask(), study.ask()
+    tuning._Reporting(good, "auroc", Ears()).validated({"step": 1, "validation": {"auroc": 0.9}})
+    study.tell(good, 0.9)
+    with pytest.raises(optuna.TrialPruned):
+        tuning._Reporting(bad, "auroc", Ears()).validated({"step": 1, "validation": {"auroc": 0.1}})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("train.lr=1e-4..1e-2,log", ("train.lr", Space(1e-4, 1e-2, log=True))),
+        ("model.width=32|48", ("model.width", Space(choices=(32, 48)))),
+        ("train.optimiser=adam|sgd", ("train.optimiser", Space(choices=("adam", "sgd")))),
+    ],
+)
+def test_spaces_are_read_from_the_command_line(text: str, expected: tuple) -> None:
+    assert tuning.parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["train.lr", "train.lr=a..b", "train.lr=1..2,lin", "train.lr=3"])
+def test_what_is_no_space_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"1e-4\.\.1e-2,log"):
+        tuning.parse(text)
+
+
+def test_a_setting_that_does_not_exist_is_refused_before_any_work(
+    patches: Path, tmp_path: Path
+) -> None:
+    asked = tuning.Request(
+        "deq", SMALL, (str(patches),), tmp_path / "x", 1, {"train.lrr": Space(0.1, 1.0)}
+    )
+    with pytest.raises(ConfigError, match="Did you mean 'lr'"):
+        tuning.tune(asked, Ears())
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_recipe_says_what_is_tried_and_what_is_left_out() -> None:
+    table = tomllib.loads(config.recipe_text("deq"))
+    table["tune"] = {"train": {"lr": {"low": 1e-4, "high": 1e-2, "log": True}}}
+    table["ablate"] = {"no-ema": ["train.ema=0"]}
+    found = config.from_table("deq", table)
+    assert found.tune == {"train.lr": Space(1e-4, 1e-2, log=True)}
+    assert found.ablate == {"no-ema": ("train.ema=0",)}
+    assert "tune" not in found.to_table()
+    for wrong in ({"../x": ["train.ema=0"]}, {"no-ema": "train.ema=0"}):
+        with pytest.raises(ConfigError, match="ablate"):
+            config.from_table("deq", {**table, "ablate": wrong})
+    with pytest.raises(ConfigError, match="low below high"):
+        config.from_table("deq", {**table, "tune": {"train.lr": {"low": 2.0, "high": 1.0}}})
