@@ -4,7 +4,8 @@
 
 Every way does the same to the same uint8 pictures and masks: flip, affine (turn, scale, shift),
 brightness and contrast, one cut-out. Ways take turns within a round, and a way's figure is its best
-round, so that other load on the machine hurts all alike. A peer that is not installed is left out, which is said.
+round, so that other load on the machine hurts all alike. Without a peer, which is said, the rest is
+measured and nothing is written.
 albumentations works on uint8 and gives uint8; ``float`` is what the model needs: the same and then
 float32 in [0, 1] as a batch, as all other ways give it.
 """
@@ -203,7 +204,7 @@ def main() -> None:
     }
     text = json.dumps(result, indent=1) + "\n"
     if options.out:
-        options.out.write_text(text)
+        optional_peers.write(options.out, text, "kornia", "albumentations")
     print(text)
 
 

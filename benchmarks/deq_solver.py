@@ -7,8 +7,8 @@ fixed point and passes the gradient through it differs. Measured on the weights 
 weights trained for a few hundred steps to find a faint blob: training gives the cell's Jacobian a
 few large eigenvalues, and acceleration is about those. Contestants take turns, each round in a new
 order; the time is processor time on one thread, so that neighbours hardly matter. torchdeq
-differentiates implicitly (``ift``); who does not converge is no rival. Without torchdeq ours are
-measured alone, which is said.
+differentiates implicitly (``ift``); who does not converge is no rival. Without torchdeq,
+which is said, ours are measured alone and nothing is written.
 Writes benchmarks/results/deq_solver.json.
 """
 
@@ -142,7 +142,7 @@ def step(model: DEQ, forward: Forward, images: Tensor) -> tuple[float, float, bo
 def measure(case: Case, rounds: int) -> dict[str, Any]:
     images, _ = blobs(BATCH, case.pixels, torch.Generator().manual_seed(1))
     runs = {f"ours, {name}": ours(case, name) for name in OURS}
-    for name in THEIRS if find_spec("torchdeq") else ():
+    for name in THEIRS if optional_peers.there("torchdeq") else ():
         runs[f"torchdeq, {name}"] = theirs(case, name)
     times: dict[str, list[float]] = {name: [] for name in runs}
     last: dict[str, tuple[float, float, bool]] = {}
@@ -209,7 +209,8 @@ def main() -> None:
     text = json.dumps(result, indent=2)
     print(text)
     if not quick:
-        (Path(__file__).parent / "results" / "deq_solver.json").write_text(text + "\n")
+        out = Path(__file__).parent / "results" / "deq_solver.json"
+        optional_peers.write(out, text + "\n", "torchdeq")
 
 
 if __name__ == "__main__":

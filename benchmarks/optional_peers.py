@@ -3,6 +3,7 @@
 import sys
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 INSTALLS = {
     "albumentations": "albumentations==2.0.8",
@@ -16,10 +17,21 @@ def there(package: str) -> bool:
     """Return whether a peer is installed; where it is not, say how to install it."""
     if find_spec(package) is not None:
         return True
-    print(
+    say(
         f"NOT MEASURED: {package} is not installed, so that it is left out of the comparison. "
-        f"Install it with: pip install -c constraints-cpu.txt {INSTALLS[package]}",
-        file=sys.stderr,
-        flush=True,
+        f"Install it with: pip install -c constraints-cpu.txt {INSTALLS[package]}"
     )
     return False
+
+
+def write(path: Path, text: str, *peers: str) -> None:
+    """Write a result, unless a peer is missing: figures beside it would be lost."""
+    if all([there(peer) for peer in peers]):
+        path.write_text(text)
+    else:
+        say(f"NOT WRITTEN: {path} stays as it is.")
+
+
+def say(message: str) -> None:
+    """Print a line where people look."""
+    print(message, file=sys.stderr, flush=True)

@@ -273,6 +273,13 @@ def observed(sample: Sample, patches: Bytes, out: Path) -> float:
     return float(roc_auc_score(sample.labels()[places], said))
 
 
+def checked(data: Path) -> dict[str, list[float]]:
+    """Return what the build's own shortcut check found on all patches: AUROC, low, high."""
+    found = json.loads((data / "dataset.json").read_text())["shortcuts"]
+    names = ("auroc", "auroc_low", "auroc_high")
+    return {each["features"]: [each[name] for name in names] for each in found if each.get("auroc")}
+
+
 def machine() -> dict[str, Any]:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "unknown")
@@ -328,6 +335,7 @@ def measure(work: Path) -> dict[str, Any]:
         "patches": len(patches),
         "patients": sample.patients,
         "build_wall_seconds": round(built, 1),
+        "shortcuts_of_the_build": checked(data),
         "deq": deq,
         "deq_on_shuffled_classes": trained(nonsense, work / "shuffled-deq", (*TRAIN, *SHORTER)),
     }

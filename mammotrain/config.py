@@ -126,6 +126,11 @@ class TrainConfig:
             _at_least(f"train.{name}", getattr(self, name), 1)
         for name in ("max_steps", "warmup_steps", "patience", "checkpoint_every", "seed"):
             _at_least(f"train.{name}", getattr(self, name), 0)
+        if not 0 <= self.layer_decay <= 1 or not 0 <= self.ema < 1:
+            raise ConfigError(
+                "train.layer_decay must be 0 to 1 and train.ema 0 to below 1; got "
+                f"{self.layer_decay:g} and {self.ema:g}."
+            )
         if not self.lr > 0:
             raise ConfigError(f"train.lr must be above 0, got {self.lr:g}.")
 

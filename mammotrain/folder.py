@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -158,7 +158,21 @@ def cut_log(out: Path, step: int) -> None:
     part.replace(out / LOG)
 
 
-def add_to_log(out: Path, line: Line) -> None:
-    """Append a line to log.jsonl."""
-    with (out / LOG).open("a") as file:
-        file.write(json.dumps(line, allow_nan=False) + "\n")
+class Log:
+    """``log.jsonl`` of a run, opened at its first line; every line is in the file at once."""
+
+    def __init__(self, out: Path) -> None:
+        """Remember where it lies."""
+        self._path = out / LOG
+        self._file: TextIO | None = None
+
+    def add(self, line: Line) -> None:
+        """Append a line."""
+        if self._file is None:  # not before: what was done again is cut off first
+            self._file = self._path.open("a", encoding="utf-8", buffering=1)
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()

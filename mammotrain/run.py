@@ -1,7 +1,7 @@
 """One run: a recipe and shards -> a folder with checkpoints, scores and a report."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
@@ -82,9 +82,9 @@ class Outcome:
 class Logging(Watcher):
     """Writes log.jsonl, and passes everything on."""
 
-    def __init__(self, out: Path, inner: Watcher) -> None:
+    def __init__(self, log: folder.Log, inner: Watcher) -> None:
         """Remember where and to whom."""
-        self._out, self._inner = out, inner
+        self._log, self._inner = log, inner
 
     def start(self, step: int, total: int, batch_size: int) -> None:
         """Pass it on."""
@@ -92,13 +92,13 @@ class Logging(Watcher):
 
     def step(self, line: dict[str, Any]) -> None:
         """Log a step."""
-        folder.add_to_log(self._out, line)
+        self._log.add(line)
         self._inner.step(line)
 
     def validated(self, line: dict[str, Any]) -> None:
         """Log a validation."""
         found = {n: v if isfinite(v) else None for n, v in line["validation"].items()}
-        folder.add_to_log(self._out, {**line, "validation": found})
+        self._log.add({**line, "validation": found})
         self._inner.validated(line)
 
     def count(self, what: str, done: int, total: int) -> None:
@@ -150,8 +150,9 @@ def _at_work(request: Request, watcher: Watcher, world: World) -> Iterator[Watch
     with (
         folder.held(request.out, resume=request.resume),
         trackers.opened(request.config.train.track, request.out, table, watcher) as told,
+        closing(folder.Log(request.out)) as log,
     ):
-        yield Logging(request.out, told)
+        yield Logging(log, told)
 
 
 def find_data(request: Request, tell: Watcher) -> tuple[str, ...]:
@@ -177,6 +178,7 @@ def find_data(request: Request, tell: Watcher) -> tuple[str, ...]:
 def _trained(request: Request, watcher: Watcher, world: World) -> tuple[Setup, Job, Progress]:
     """Train to the end, from the newest checkpoint where the request says so."""
     config, out = request.config, request.out
+    trainer.check(config.train, world)
     data = find_data(request, watcher) if world.leads else ()
     data = distributed.gathered(data, world)[0]
     cache = (request.cache or out / "cache") if config.data.cache else None

@@ -45,6 +45,8 @@ class Config:
                 hint = plugins.suggest(value, list(known))
                 listed = ", ".join(known)
                 raise ConfigError(f"task.{name} must be one of {listed}; got {value!r}.{hint}")
+        if self.gamma < 0:
+            raise ConfigError(f"task.gamma must be at least 0, got {self.gamma:g}.")
         if not 0 <= self.smoothing < 1:
             raise ConfigError(f"task.smoothing must be 0 to 1, got {self.smoothing:g}.")
 

@@ -189,8 +189,11 @@ def test_toml_of_plain_values_reads_back() -> None:
 
 
 def test_a_log_that_was_cut_off_is_read_to_its_last_whole_line(tmp_path: Path) -> None:
-    folder.add_to_log(tmp_path, {"step": 1})
-    folder.add_to_log(tmp_path, {"step": 2})
+    log = folder.Log(tmp_path)
+    for step in (1, 2):
+        log.add({"step": step})
+        assert len(folder.read_log(tmp_path)) == step  # not held back
+    log.close()
     path = tmp_path / "log.jsonl"
     path.write_bytes(path.read_bytes() + b'{"step": 3, "lo')
     assert [line["step"] for line in folder.read_log(tmp_path)] == [1, 2]

@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,12 @@ from mammotrain.trainer import Job, Progress, Watcher
 from mammotrain.watching import SMALLEST_SCALE
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[folder.Log]:
+    with closing(folder.Log(tmp_path)) as opened:
+        yield opened
 
 
 @pytest.fixture(autouse=True)
@@ -199,10 +206,12 @@ def test_what_a_model_tells_is_logged_as_the_mean_of_the_batch(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_a_model_cannot_tell_is_not_logged(tmp_path: Path, value: float) -> None:
+def test_what_a_model_cannot_tell_is_not_logged(
+    tmp_path: Path, log: folder.Log, value: float
+) -> None:
     one = steady(tmp_path / "checkpoints", max_steps=2)
     model = Steady(stats=lambda images: {"none": images.new_full((8,), value), "one": images[0, 0]})
-    trainer.fit(with_model(one, model, watcher=Logging(tmp_path, Watcher())), Progress())
+    trainer.fit(with_model(one, model, watcher=Logging(log, Watcher())), Progress())
     lines = [line for line in folder.read_log(tmp_path) if "loss" in line]
     assert len(lines) == 2
     assert all("none" not in line and "one" in line for line in lines)
@@ -210,14 +219,12 @@ def test_what_a_model_cannot_tell_is_not_logged(tmp_path: Path, value: float) ->
 
 @pytest.mark.parametrize(("backward", "has"), [("implicit", True), ("phantom", False)])
 def test_solver_steps_are_logged_and_those_of_an_adjoint_only_where_there_is_one(
-    tmp_path: Path, backward: str, has: bool
+    tmp_path: Path, log: folder.Log, backward: str, has: bool
 ) -> None:
     one = job(tmp_path / "checkpoints", max_steps=2, ema=0.0)
     config = deq.Config(width=8, backward=backward)
     model = deq.build(config, channels=1, outputs=1, size=(32, 32))
-    one = with_model(
-        one, model, validate=lambda _: {"auroc": 0.5}, watcher=Logging(tmp_path, Watcher())
-    )
+    one = with_model(one, model, validate=lambda _: {"auroc": 0.5}, watcher=Logging(log, Watcher()))
     one.prepare = showing(
         lambda batch, _: functional.interpolate(batch.images.float() / 255, size=(32, 32))
     )
