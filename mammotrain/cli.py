@@ -9,23 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mammoprep.core.errors import EXIT_OK, ConfigError, MammoError
+from mammoprep.core.errors import EXIT_FAILURES, EXIT_OK, ConfigError, MammoError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from mammotrain import live
 
-COMING = {
-    "unet": "EfficientNet-B0 U-Net, lesion segmentation",
-    "efficientnet": "EfficientNet-B0, normal / benign / cancer",
-    "densenet": "DenseNet121, breast ultrasound",
-    "resnext": "ResNeXt50 with auxiliary heads, screening",
-    "vit": "ViT-S/16 on 2:1 images, screening",
-    "convnext": "ConvNeXt-Tiny, screening",
-    "cvae": "convolutional VAE, anomaly score",
-}
-COMMANDS = ("predict", "export")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -67,7 +57,8 @@ def run(
     from mammotrain import run as runs
     from mammotrain.data.splits import Side
 
-    found = config.load(recipe, tuple(set or ()))
+    changes = config.changes_for(data or (), recipe, tuple(set or ()))
+    found = config.load(recipe, changes)
     place = out or Path("runs") / found.recipe
     request = runs.Request(found, tuple(data or ()), place, Side(fold), resume, device)
     with _screen() as screen:
@@ -98,13 +89,14 @@ def cv(
     from mammotrain import run as runs
     from mammotrain.data.splits import Side
 
-    found = config.load(recipe, tuple(set or ()))
+    changes = config.changes_for(data or (), recipe, tuple(set or ()))
+    found = config.load(recipe, changes)
     kind = "ablate" if ablate else "cv"
     place = out or Path("runs") / f"{found.recipe}-{kind}{'-' + by if by else ''}"
     request = runs.Request(found, tuple(data or ()), place, Side(by=by), resume, device)
     with _screen() as screen:
         if ablate:
-            asked = ablation.Ablation(recipe, tuple(set or ()), request)
+            asked = ablation.Ablation(recipe, changes, request)
             _print(comparison.table(ablation.ablate(asked, screen)))
             typer.echo(f"Look at: {place / 'report.html'}")
         else:
@@ -153,13 +145,14 @@ def tune(
     device: Device = "auto",
 ) -> None:
     """Try settings on the validation samples, and write the best ones as a recipe."""
-    from mammotrain import tuning
+    from mammotrain import config, tuning
     from mammotrain.data.splits import Side
 
+    changes = config.changes_for(data or (), recipe, tuple(set or ()))
     spaces = dict(tuning.parse(text) for text in space or ())
     place = out or Path("runs") / f"{Path(recipe).stem}-tune"
     request = tuning.Request(
-        recipe, tuple(set or ()), tuple(data or ()), place, trials, spaces, Side(fold), resume,
+        recipe, changes, tuple(data or ()), place, trials, spaces, Side(fold), resume,
         device,
     )  # fmt: skip
     with _screen() as screen:
@@ -217,14 +210,12 @@ def _screen() -> Iterator["live.Screen"]:
 
 @app.command()
 def recipes() -> None:
-    """List the recipes, and those that are coming."""
+    """List the recipes and what each is for."""
     from mammotrain import config
 
     for name in config.recipe_names():
         first = config.recipe_text(name).splitlines()[0].removeprefix("# ")
-        typer.echo(f"{name:<14}{first}")
-    for name, what in COMING.items():
-        typer.echo(f"{name:<14}coming: {what}")
+        typer.echo(f"{name:<20}{first}")
 
 
 @app.command()
@@ -236,21 +227,84 @@ def models() -> None:
         typer.echo(name)
 
 
-def _later(name: str) -> None:
-    @app.command(
-        name,
-        help="Not built yet.",
-        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, or of a cv.")],
+    input: Annotated[
+        str,
+        typer.Argument(help="Folder of shards; or a DICOM file, or a folder or a zip of DICOM."),
+    ],
+    out: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    tta: Annotated[
+        str,
+        typer.Option(
+            help="Mean over flipped pictures: none, horizontal, vertical, or flip for all four."
+        ),
+    ] = "none",
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Write shards with the predicted masks to OUT/dataset.")
+    ] = False,
+    overlays: Annotated[bool, typer.Option(help="Draw every picture with what was found.")] = True,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also samples that the run has learned from.")
+    ] = False,
+    share: Annotated[
+        float, typer.Option(help="Of a heat map's highest value: from there on it is a box.")
+    ] = 0.5,
+    id_map: Annotated[
+        Path | None,
+        typer.Option(help="CSV to write, private: which file each key stands for. DICOM only."),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Ask a finished run about pictures whose truth nobody knows.
+
+    DICOM is prepared as the run's shards were, in memory. A cv's folder answers with the mean of
+    its models; about the shards it was trained with, with the one that left the sample out. OUT
+    gets scores.csv, scores.json, boxes.json (lesions, also in stored pixels), overlays/KEY.png and
+    failures.jsonl. Exit status 3: some files could not be read, the others were scored.
+
+    mammotrain predict runs/resnext-cv exam.zip --out predicted --id-map who.csv
+    """
+    from mammotrain import predict as predicting
+
+    request = predicting.Request(
+        run, input, out, tta, masks, overlays, everything, share, id_map, device
     )
-    def command() -> None:
-        raise ConfigError(
-            f"mammotrain {name} is not built yet in this version. mammotrain recipes lists what is "
-            "there and what is coming; the shards of mammoprep build are plain WebDataset."
-        )
+    with _screen() as screen:
+        outcome = predicting.predict(request, screen)
+    typer.echo(predicting.summary(outcome, out))
+    if outcome.failed:
+        raise typer.Exit(EXIT_FAILURES)
 
 
-for _name in COMMANDS:
-    _later(_name)
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    out: Annotated[Path, typer.Option(help="The file; FILE.json beside it tells how to use it.")],
+    format: Annotated[str, typer.Option(help="onnx or torchscript.")] = "onnx",
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Shards whose pictures the file is compared on. (default: data/shards/NAME of the "
+            "recipe's dataset; without these, drawn pictures)"
+        ),
+    ] = "",
+) -> None:
+    """Write a finished run as one file for other programs, and compare it with the model.
+
+    It takes pictures as the run's preparation makes them, 0 to 1, and gives probabilities. It is
+    refused when any of them differs by more than 1e-4.
+
+    mammotrain export runs/resnext --format onnx --out resnext.onnx
+    """
+    from mammotrain import exporting
+
+    checked = exporting.export(exporting.Request(run, format, out, data))
+    typer.echo(
+        f"{out}: {checked.pictures} pictures ({checked.on}) differ by {checked.difference:.2g} at "
+        f"most. How to use it: {out}.json"
+    )
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ task name their plug-in, whose own ``Config`` says which other keys there are.
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +22,7 @@ OPTIMISERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
 AMP = ("none", "bf16", "fp16")
 FALLBACKS = ("stop", "none")
+DEMO = ("demo",)  # the name of the data that a recipe makes itself
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
 T = TypeVar("T")
 
@@ -145,6 +146,7 @@ class DemoConfig:
         size_scale: Factor on rows and columns.
         prevalence: Share of patients with a cancer.
         build: Options of ``mammoprep build`` by name.
+        set: Changes to the recipe, so that a run on the phantom takes minutes on a small machine.
     """
 
     layout: str = "rsna"
@@ -152,6 +154,7 @@ class DemoConfig:
     size_scale: float = 0.25
     prevalence: float = 0.3
     build: Mapping[str, Any] = field(default_factory=dict)
+    set: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -263,6 +266,15 @@ def load(name: str, changes: tuple[str, ...] = ()) -> RunConfig:
     for change in changes:
         _apply(table, change)
     return from_table(Path(name).stem, table)
+
+
+def changes_for(data: Sequence[str], name: str, changes: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the changes to a recipe for some data: on ``demo`` its ``demo.set`` and then others.
+
+    Raises:
+        ConfigError: as ``load`` does.
+    """
+    return (*load(name, changes).demo.set, *changes) if tuple(data) == DEMO else changes
 
 
 def from_table(recipe: str, table: Mapping[str, Any]) -> RunConfig:

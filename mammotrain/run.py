@@ -27,6 +27,7 @@ from mammotrain import (
     trainer,
 )
 from mammotrain.checkpoint import Checkpoint
+from mammotrain.config import DEMO as DATA_DEMO
 from mammotrain.config import RunConfig
 from mammotrain.data import demo
 from mammotrain.data.augment import Where
@@ -162,7 +163,7 @@ def find_data(request: Request, tell: Watcher) -> tuple[str, ...]:
         ConfigError: no shards, with how to build them.
     """
     name = request.config.dataset
-    if request.data == ("demo",):
+    if request.data == DATA_DEMO:
         return (str(demo.provide(request.config.demo, DEMO / request.config.recipe, tell.warn)),)
     if request.data:
         return request.data
@@ -303,7 +304,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
         others = [
             f"{kind} {other['metrics'][name]['value']:.3f}"
             for kind, other in report["baselines"].items()
-            if other.get("metrics", {}).get(name, {}).get("value") is not None
+            if ((other["metrics"] or {}).get(name) or {}).get("value") is not None
         ]
         low, high = own.get("ci95") or (None, None)
         interval = "" if low is None else f" ({low:.3f} to {high:.3f})"
