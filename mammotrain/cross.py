@@ -126,7 +126,8 @@ def _pooled(parts: Mapping[str, _Part]) -> Scored:
     keys = np.concatenate([part.scored.scores.key for part in parts.values()])
     order = np.argsort(keys, kind="stable")
     measured = measures.join([part.scored.measures for part in parts.values()], order)
-    return Scored(joined, 0.0, {}, measured)
+    drawn = {k: each for part in parts.values() for k, each in part.scored.outlines.items()}
+    return Scored(joined, 0.0, {}, measured, drawn)
 
 
 def _baseline(parts: Mapping[str, _Part], kind: str, specificity: float | None) -> Judged | str:

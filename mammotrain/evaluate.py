@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from torch import nn
 
 from mammotrain import baselines, distributed, measures, scores, slices, trainer
 from mammotrain.contracts import Output, Shown
+from mammotrain.outlines import Outlines
 from mammotrain.priors import Prior, of_labels
 from mammotrain.report import assemble as reports
 from mammotrain.report import page
+from mammotrain.report.segmentation import Masks
 from mammotrain.scores import Scores
 from mammotrain.setup import Setup
 from mammotrain.thresholds import Judged
@@ -35,12 +37,14 @@ class Scored:
         loss: Mean of all.
         stats: Mean of everything that the model tells of a sample, such as solver steps.
         measures: Name -> (n, 2), a row a sample, in the order of ``scores``; see ``Task.measures``.
+        outlines: Key -> what is drawn on the sample's picture, for tasks that have ``outlines``.
     """
 
     scores: Scores
     loss: float
     stats: Mapping[str, float]
     measures: Measured
+    outlines: Mapping[str, Outlines] = field(default_factory=dict)
 
 
 def score(setup: Setup, model: nn.Module, rows: Rows) -> Scored:
@@ -49,6 +53,7 @@ def score(setup: Setup, model: nn.Module, rows: Rows) -> Scored:
     places, values = [np.zeros(0, np.int64)], [np.zeros((0, len(names)))]
     sums: defaultdict[str, float] = defaultdict(float)
     found: defaultdict[str, list[NDArray[np.float64]]] = defaultdict(list)
+    drawn: dict[str, Outlines] = {}
     for shown, output in trainer.predict(model, setup.plain(rows), setup.autocast):
         places.append(shown.rows)
         values.append(setup.task.scores(output, shown).float().cpu().numpy())
@@ -56,8 +61,9 @@ def score(setup: Setup, model: nn.Module, rows: Rows) -> Scored:
             sums[name] += value
         for name, pair in setup.task.measures(output, shown).items():
             found[name].append(pair.double().cpu().numpy())
+        drawn |= _outlines(setup, shown, output)
     measured = {name: np.concatenate(each) for name, each in found.items()}
-    mine = np.concatenate(places), np.concatenate(values), dict(sums), measured
+    mine = np.concatenate(places), np.concatenate(values), dict(sums), measured, drawn
     return _joined(setup, distributed.gathered(mine, setup.world))
 
 
@@ -71,7 +77,17 @@ def _joined(setup: Setup, parts: Sequence[tuple[Any, ...]]) -> Scored:
     measured = measures.join([part[3] for part in parts], order)
     labels, names = setup.task.classes[rows], setup.task.score_names
     made = scores.from_columns(setup.columns, rows, labels, values.astype(np.float64), names)
-    return Scored(made, means.pop(LOSS, 0.0), means, measured)
+    drawn = {key: each for part in parts for key, each in part[4].items()}
+    return Scored(made, means.pop(LOSS, 0.0), means, measured, drawn)
+
+
+def _outlines(setup: Setup, shown: Shown, output: Output) -> dict[str, Outlines]:
+    """Return key -> what is drawn on a picture; nothing for a task without outlines."""
+    draw = getattr(setup.task, "outlines", None)
+    if draw is None:
+        return {}
+    keys = (str(setup.table.keys[row]) for row in shown.rows)
+    return dict(zip(keys, draw(output, shown), strict=True))
 
 
 def _sums(setup: Setup, shown: Shown, output: Output) -> dict[str, float]:
@@ -186,5 +202,6 @@ def write(
     if scored.measures:
         measures.write(out / "measures.csv", shown.key, scored.measures)
     reports.write(out / "report.json", found)
-    html = page.render(found, log, shown, lambda key: picture(setup, key))
+    masks = Masks(scored.measures, scored.outlines)
+    html = page.render(found, log, shown, lambda key: picture(setup, key), masks)
     page.write(out / "report.html", html)

@@ -143,7 +143,7 @@ class Setup:
     def drawn(self, batch: Batch, epoch: int | None) -> Parameters:
         """Return how a batch is augmented in ``epoch``; not at all where it is None."""
         height, width = batch.images.shape[-2:]
-        return augment.draw(
+        found = augment.draw(
             NONE if epoch is None else self.policy,
             seed=self.config.train.seed,
             epoch=epoch or 0,
@@ -151,6 +151,7 @@ class Setup:
             size=(height, width),
             out=None if self.size is None else (self.size[1], self.size[0]),
         )
+        return found if batch.masks is None else augment.on_lesions(found, batch.masks.numpy())
 
     def plain(self, rows: Rows) -> Iterator[Shown]:
         """Yield this rank's batches of some samples, each sample once, nothing augmented."""

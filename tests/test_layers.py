@@ -46,6 +46,8 @@ ALLOWED: dict[str, set[str]] = {
     "findings": set(),
     "leaks": {"core", "findings", "fingerprints", "registration", "samples", "splits"},
     "repack": {*STORE, "finish", "manifest", "plan", "samples", "select", "splits", "writers"},
+    "masked": DATA | {"finish", "manifest", "samples", "state", "writers"},
+    "prepared": {"core", "config", "worker"},
     "differences": {"config", "samples", "state"},
     "rewrite": {*STORE, "finish", "report", "samples", "verify", "writers"},
     "private": {"core", "config", "state"},
@@ -91,7 +93,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "__main__": {"cli"},
     "api": {"builder", "options"},
-    "__init__": {"api", "preparation", "synthesis"},
+    "__init__": {"api", "masked", "preparation", "prepared", "synthesis"},
 }
 HEAVY = {"torch", "torchvision", "timm", "webdataset", "dicomsdl"}
 

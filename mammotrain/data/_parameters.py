@@ -1,7 +1,7 @@
 """What is done to each picture of a batch: numbers that follow from (seed, epoch, key) alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import ceil
 
@@ -14,6 +14,7 @@ _SLOTS = (
     "flip_horizontal", "flip_vertical", "angle", "shear", "scale", "shift_x", "shift_y",
     "crop", "crop_x", "crop_y", "brightness", "contrast", "gamma", "blur", "noise", "cutouts",
 )  # fmt: skip
+_OF_WINDOWS = 4  # x, y, whether on a lesion, which of its pixels
 _BLUR_REACH = 3.0  # standard deviations
 Floats = NDArray[np.float64]
 Size = tuple[int, int]
@@ -35,6 +36,11 @@ class Parameters:
         noise_seeds: (B, 2) int64, each below 2**32.
         cutouts: (B, K, 4) int64, boxes (x0, y0, x1, y1) of the model's input that become 0; an
             empty box is none.
+        windows: (B, 2) int64, where on the whole grid (x, y) the model's input begins; None for one
+            that is the whole grid.
+        whole: (rows, columns) of the grid that the windows are cut from.
+        lesion_pixels: (B,) float64 in [0, 1), which of the lesion's pixels a window is to have in
+            its middle, NaN for none; see ``on_lesions``.
     """
 
     size: Size
@@ -46,6 +52,9 @@ class Parameters:
     noise: Floats
     noise_seeds: NDArray[np.int64]
     cutouts: NDArray[np.int64]
+    windows: NDArray[np.int64] | None = None
+    whole: Size = (0, 0)
+    lesion_pixels: Floats | None = None
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -103,15 +112,17 @@ def draw(
         epoch: From 0.
         keys: The samples' keys.
         size: (rows, columns) of the pictures in the shard.
-        out: (rows, columns) wanted; None for ``size``.
+        out: (rows, columns) wanted; None for ``size``. With a window in the policy, those of the
+            grid that it is cut from.
     """
-    out = size if out is None else out
+    whole = size if out is None else out
+    out = _window(policy, whole)
     chances, seeds = _chances(policy, seed, epoch, keys)
     drawn = {name: chances[:, place] for place, name in enumerate(_SLOTS)}
-    return Parameters(
+    found = Parameters(
         size=size,
         out=out,
-        matrices=_matrices(policy, drawn, size, out),
+        matrices=_matrices(policy, drawn, size, whole),
         tone=np.stack(
             [
                 1 + _either_way(drawn["brightness"], policy.brightness),
@@ -126,6 +137,66 @@ def draw(
         noise_seeds=seeds,
         cutouts=_boxes(policy, drawn["cutouts"], chances[:, len(_SLOTS) :], out),
     )
+    if not policy.window:
+        return found
+    numbers = _numbers(f"window/{seed}/{epoch}", keys, _OF_WINDOWS)
+    return _windowed(found, whole, policy.foreground, _shares(numbers))
+
+
+def on_lesions(parameters: Parameters, masks: NDArray[np.uint8]) -> Parameters:
+    """Return the same with those windows moved onto a lesion that are to have one in their middle.
+
+    A window stays within the grid, so that a lesion near the edge is not in its middle; a picture
+    without a lesion keeps its window.
+
+    Args:
+        parameters: Of these samples.
+        masks: (B, 1, H, W), more than 0 where a lesion is, as stored.
+    """
+    chances, windows = parameters.lesion_pixels, parameters.windows
+    if windows is None or chances is None:
+        return parameters
+    rows, columns = np.subtract(parameters.whole, parameters.out)
+    moved = np.zeros(windows.shape, np.int64)
+    for sample in np.flatnonzero(np.isfinite(chances)).tolist():
+        inside = np.flatnonzero(masks[sample, 0])
+        if not inside.size:
+            continue
+        y, x = divmod(int(inside[int(chances[sample] * inside.size)]), parameters.size[1])
+        place = parameters.from_shard(sample, (x + 0.5, y + 0.5))[0]
+        # not rint: it rounds a half to whatever is even, which depends on where the window was
+        wanted = windows[sample] + np.floor(place - np.array(parameters.out[::-1]) / 2 + 0.5)
+        moved[sample] = np.clip(wanted, 0, [columns, rows]) - windows[sample]
+    matrices = _shifted(parameters.matrices, moved)
+    return replace(parameters, matrices=matrices, windows=windows + moved)
+
+
+def _window(policy: Augmentation, whole: Size) -> Size:
+    """Return (rows, columns) of what the model sees of a grid."""
+    if not policy.window:
+        return whole
+    width, height = policy.window
+    return min(height, whole[0]), min(width, whole[1])
+
+
+def _windowed(found: Parameters, whole: Size, foreground: float, chances: Floats) -> Parameters:
+    """Return the same for windows that begin at whole pixels, anywhere on the grid ``whole``."""
+    room = np.subtract(whole, found.out)[::-1] + 1
+    first = np.asarray(np.floor(chances[:, :2] * room), np.int64)
+    return replace(
+        found,
+        matrices=_shifted(found.matrices, first),
+        windows=first,
+        whole=whole,
+        lesion_pixels=np.where(chances[:, 2] < foreground, chances[:, 3], np.nan),
+    )
+
+
+def _shifted(matrices: Floats, pixels: NDArray[np.int64]) -> Floats:
+    """Return maps from grids that begin so many pixels (B, 2) further on."""
+    found = matrices.copy()
+    found[:, :, 2] += (matrices[:, :, :2] * pixels[:, None, :]).sum(2)
+    return found
 
 
 def _chances(
@@ -133,14 +204,24 @@ def _chances(
 ) -> tuple[Floats, NDArray[np.int64]]:
     """Return (B, slots) numbers in [0, 1) and (B, 2) seeds of the noise."""
     count = len(_SLOTS) + 4 * policy.cutouts
-    words = np.empty((len(keys), 1 + count), np.uint64)
-    for row, key in enumerate(keys):
-        digest = sha256(f"augment/{seed}/{epoch}/{key}".encode()).digest()
-        stream = np.random.Philox(key=int.from_bytes(digest[:16], "big"))
-        words[row] = stream.random_raw(1 + count)
+    words = _numbers(f"augment/{seed}/{epoch}", keys, 1 + count)
     halves = np.stack([words[:, 0] >> np.uint64(32), words[:, 0] & np.uint64(0xFFFFFFFF)], axis=1)
-    chances = (words[:, 1:] >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return chances, halves.astype(np.int64)
+    return _shares(words[:, 1:]), halves.astype(np.int64)
+
+
+def _numbers(name: str, keys: Sequence[str], count: int) -> NDArray[np.uint64]:
+    """Return (B, count) random words that follow from the name and each sample's key."""
+    words = np.empty((len(keys), count), np.uint64)
+    for row, key in enumerate(keys):
+        digest = sha256(f"{name}/{key}".encode()).digest()
+        stream = np.random.Philox(key=int.from_bytes(digest[:16], "big"))
+        words[row] = stream.random_raw(count)
+    return words
+
+
+def _shares(words: NDArray[np.uint64]) -> Floats:
+    """Return random words as numbers in [0, 1)."""
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _either_way(chance: Floats, most: float) -> Floats:

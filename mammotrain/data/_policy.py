@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mammoprep.core.errors import ConfigError
 
-_SHARES = ("flip_horizontal", "flip_vertical", "shift", "noise")
+_SHARES = ("flip_horizontal", "flip_vertical", "shift", "foreground", "noise")
 _MOST_BLUR = 8.0  # a wider kernel would cost more than everything else together
 
 
@@ -23,6 +23,11 @@ class Augmentation:
         scale: (smallest, largest) magnification, 1 for none.
         shift: Moved by up to this share of width and of height.
         crop: (smallest, largest) share of both sides that is cut out, anywhere, and resized.
+        window: (width, height) in pixels of the model's picture that are cut out and not resized:
+            training sees what scoring sees, less of it at a time; empty for all of it. A side
+            that is longer than the picture's is the picture's.
+        foreground: Share of the windows whose centre is put on a lesion where the picture has one;
+            the others are anywhere.
         brightness: Grey values times 1 - so much to 1 + so much.
         contrast: Slope at mid-grey, 1 - so much to 1 + so much, at most 0.5; 0, 0.5 and 1 stay.
         gamma: Exponent from 1 / (1 + so much) to 1 + so much.
@@ -39,6 +44,8 @@ class Augmentation:
     scale: tuple[float, ...] = (1.0, 1.0)
     shift: float = 0.0
     crop: tuple[float, ...] = (1.0, 1.0)
+    window: tuple[int, ...] = ()
+    foreground: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     gamma: float = 0.0
@@ -61,6 +68,13 @@ class Augmentation:
         _range("scale", self.scale, 0.1, 10.0)
         _range("crop", self.crop, 0.05, 1.0)
         _range("cutout_size", self.cutout_size, 0.0, 1.0)
+        if self.window and (len(self.window) != 2 or min(self.window) < 1):
+            raise ConfigError(
+                "data.augmentation.window must be [width, height] in pixels, got "
+                f"{list(self.window)}."
+            )
+        if self.foreground and not self.window:
+            raise ConfigError("data.augmentation.foreground is of windows: give window too.")
 
 
 def _between(name: str, value: float, low: float, high: float) -> None:

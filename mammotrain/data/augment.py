@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mammoprep.core.errors import ConfigError
 from mammotrain.data import _grey, _warp, _warp_cpu
-from mammotrain.data._parameters import Parameters, draw
+from mammotrain.data._parameters import Parameters, draw, on_lesions
 from mammotrain.data._policy import NONE, Augmentation
 from mammotrain.data._ways import way_of
 
@@ -33,6 +33,7 @@ __all__ = [
     "faster",
     "maps_to_shard",
     "measure",
+    "on_lesions",
 ]
 Where = Literal["cpu", "device"]
 _WHERE: dict[str, Where] = {"cpu": "cpu", "device": "device"}

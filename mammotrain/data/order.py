@@ -18,6 +18,8 @@ from mammoprep.core.errors import ConfigError
 WINDOW = 16  # shards that are mixed
 UNKNOWN = -1
 NATURAL, BALANCED, POSITIVES, PER_PATIENT = "natural", "balanced", "positives", "per-patient"
+UNDERSAMPLED = "undersampled"
+NAMED = (NATURAL, BALANCED, UNDERSAMPLED, PER_PATIENT)
 
 Rows = NDArray[np.int64]
 _Words = NDArray[np.uint64]
@@ -28,7 +30,7 @@ class Sampling:
     """How often a sample is seen in an epoch.
 
     Attributes:
-        kind: ``natural``, ``balanced``, ``positives`` or ``per-patient``.
+        kind: ``natural``, ``balanced``, ``undersampled``, ``positives`` or ``per-patient``.
         share: Of positives in an epoch, for ``positives``.
     """
 
@@ -54,12 +56,12 @@ class Pool:
 
 
 def sampling(text: str) -> Sampling:
-    """Return what ``natural``, ``balanced``, ``per-patient`` or ``positives=1/7`` means.
+    """Return what a name such as ``natural`` or ``undersampled``, or ``positives=1/7``, means.
 
     Raises:
         ConfigError: it is none of these, or the share is not between 0 and 1.
     """
-    if text in (NATURAL, BALANCED, PER_PATIENT):
+    if text in NAMED:
         return Sampling(text)
     kind, _, share = text.partition("=")
     try:
@@ -68,8 +70,8 @@ def sampling(text: str) -> Sampling:
         value = Fraction(0)
     if kind.strip() != POSITIVES or not 0 < value < 1:
         raise ConfigError(
-            "data.sampling must be natural, balanced, per-patient, or a share of positives such "
-            f"as positives=1/7; got {text!r}."
+            f"data.sampling must be {', '.join(NAMED)}, or a share of positives such as "
+            f"positives=1/7; got {text!r}."
         )
     return Sampling(POSITIVES, value)
 
@@ -81,8 +83,9 @@ def epoch_order(pool: Pool, how: Sampling, *, seed: int, epoch: int, window: int
 
     ``natural`` sees every sample once. ``balanced`` and ``positives`` have epochs of as many
     samples as there are, and let every class (positives: labels above 0) pass by in turn, so that
-    no sample of a class is seen again before all others were. ``per-patient`` sees one sample of
-    every group, the next epoch another, until all were seen.
+    no sample of a class is seen again before all others were. ``undersampled`` does the same in
+    short epochs: as many samples of every class as the rarest has. ``per-patient`` sees one sample
+    of every group, the next epoch another, until all were seen.
 
     Raises:
         ConfigError: the sampling needs labels that are not known, or a class has no samples.
@@ -161,7 +164,7 @@ def _drawn(pool: Pool, how: Sampling, seed: int, epoch: int) -> Rows:
         return _one_a_group(pool, seed, epoch)
     if unknown := int(np.count_nonzero(pool.labels == UNKNOWN)):
         raise ConfigError(f"data.sampling {how.kind} needs labels; {unknown:,} samples have none.")
-    classes = pool.labels if how.kind == BALANCED else (pool.labels > 0).astype(np.int64)
+    classes = (pool.labels > 0).astype(np.int64) if how.kind == POSITIVES else pool.labels
     quotas = _quotas(classes, how)
     chosen = [
         _turn(everything[classes == value], epoch * quota, quota, seed, f"class {value}")
@@ -171,8 +174,11 @@ def _drawn(pool: Pool, how: Sampling, seed: int, epoch: int) -> Rows:
 
 
 def _quotas(classes: Rows, how: Sampling) -> dict[int, int]:
-    """Return class -> samples of an epoch; together as many as there are samples."""
-    total, present = len(classes), np.unique(classes).tolist()
+    """Return class -> samples of an epoch."""
+    total, (found, counts) = len(classes), np.unique(classes, return_counts=True)
+    present = found.tolist()
+    if how.kind == UNDERSAMPLED:
+        return dict.fromkeys(present, int(counts.min()))
     if how.kind == BALANCED:
         share, rest = divmod(total, len(present))
         return {value: share + (place < rest) for place, value in enumerate(present)}

@@ -14,8 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mammoprep.core.text import visible
 from mammotrain import priors
-from mammotrain.report import assemble, curves, pictures, tables, training
+from mammotrain.report import assemble, curves, pictures, segmentation, tables, training
 from mammotrain.report.pictures import Picture
+from mammotrain.report.segmentation import NO_MASKS, Masks
 from mammotrain.scores import Scores
 
 
@@ -24,6 +25,7 @@ def render(
     log: Sequence[Mapping[str, Any]],
     scores: Scores,
     picture: Picture,
+    masks: Masks = NO_MASKS,
 ) -> str:
     """Return the page of a run.
 
@@ -33,6 +35,7 @@ def render(
             validation has ``validation``, a mapping of metrics.
         scores: As scores.csv has them; corrected here as the report says.
         picture: Gives a sample's picture by its key; see ``pictures.sheets``.
+        masks: Of a task that segments; rows of the measures are those of ``scores``.
     """
     shown = scores.labelled()
     prior = assemble.prior_of(report)
@@ -45,6 +48,7 @@ def render(
         "head": tables.headline(report),
         "facts": tables.facts(report),
         "scores": tables.scores(report),
+        "measures": tables.measures(report),
         "baselines": tables.baselines(report),
         "slices": tables.slices(report),
         "confusion": tables.confusion(report),
@@ -54,6 +58,7 @@ def render(
         "validations": training.validations(log),
         "statistics": training.statistics(log),
         "sheets": pictures.sheets(shown, picture),
+        "masks": segmentation.sheets(scores, masks, picture),
     }
     return fill("run.html.j2", context)
 

@@ -97,10 +97,11 @@ def _tile(scores: Scores, row: int, picture: Picture) -> Tile:
     values = scores.values[row]
     shown = 1 if len(values) == 2 else int(values.argmax())
     said = f"{scores.names[shown]} {values[shown]:.3f}"
-    return Tile(str(scores.key[row]), facts, said, *_thumbnail(picture(str(scores.key[row]))))
+    return Tile(str(scores.key[row]), facts, said, *thumbnail(picture(str(scores.key[row]))))
 
 
-def _thumbnail(large: NDArray[np.uint8] | None) -> tuple[Markup, int, int, bool]:
+def thumbnail(large: NDArray[np.uint8] | None) -> tuple[Markup, int, int, bool]:
+    """Return a picture as a ``Tile`` has it: uri, width, height and whether it is enlarged."""
     if large is None or not large.size:
         return Markup(""), 0, 0, False
     rows, columns = large.shape[:2]

@@ -21,8 +21,16 @@ TITLES = {
     "pf1_binarised": "pF1, of decisions",
     "brier": "Brier score",
     "ece": "Calibration error",
+    "dice": "Dice, images with a lesion",
+    "iou": "IoU, images with a lesion",
+    "lesion_recall": "Share of lesions found",
+    "false_positives": "False positives an image",
+    "collapsed": "Collapsed masks, images with a lesion",
 }
 MAIN = ("auroc", "macro_auroc")
+MASKS = ("dice", "lesion_recall", "false_positives")
+FIGURES = 5  # at the top
+COLLAPSED = 0.9  # share of collapsed masks from which nothing else is worth reading
 OF_BASELINES = (
     *MAIN, "average_precision", "f1", "macro_f1", "accuracy", "balanced_accuracy", "pf1", "brier",
 )  # fmt: skip
@@ -66,9 +74,13 @@ def _reasons(cells: Iterable[Json]) -> list[str]:
 def headline(report: Json) -> dict[str, Any]:
     """Return the figures at the top and the sentences that warn."""
     shown = [main_metric(report), "average_precision", "f1", "macro_f1", "balanced_accuracy"]
-    found = [name for name in shown if name in report["metrics"]]
+    of_masks = {n: v for n, v in report.get("measures", {}).items() if n in MASKS}
+    every = {n: report["metrics"][n] for n in shown if n in report["metrics"]}
+    ordered = {**{n: of_masks[n] for n in MASKS if n in of_masks}, **every}
     return {
-        "figures": [{"name": title(n), **figure(report["metrics"][n])} for n in found],
+        "figures": [
+            {"name": title(n), **figure(found)} for n, found in list(ordered.items())[:FIGURES]
+        ],
         "prevalence": _prevalence(report),
         "alarms": alarms(report),
     }
@@ -84,7 +96,7 @@ def _prevalence(report: Json) -> str:
 def alarms(report: Json) -> list[str]:
     """Return what a reader must know before believing the scores."""
     name = main_metric(report)
-    found = []
+    found = _collapsed(report)
     ends = report["metrics"][name]["ci95"]
     if ends is None:
         found.append(f"{title(name)} has no interval: {report['metrics'][name]['reason']}.")
@@ -103,6 +115,18 @@ def alarms(report: Json) -> list[str]:
                 f"({gain['ci95'][0]:+.3f} to {gain['ci95'][1]:+.3f})."
             )
     return found
+
+
+def _collapsed(report: Json) -> list[str]:
+    """Return the sentence that a model which says the same everywhere has coming."""
+    share = report.get("measures", {}).get("collapsed", {}).get("value")
+    if share is None or share < COLLAPSED:
+        return []
+    return [
+        f"The model has collapsed: in {100 * share:.0f} % of the images with a lesion its mask is "
+        "all background or all lesion. It has not learned to segment, however low its loss is, and "
+        "images without a lesion make it look right."
+    ]
 
 
 def facts(report: Json) -> list[tuple[str, str]]:
@@ -169,6 +193,16 @@ def scores(report: Json) -> dict[str, Any]:
         "missing": [(k, v["reason"]) for k, v in upper.items() if v["n"] is None],
         "combine": report["levels"]["combine"],
     }
+
+
+def measures(report: Json) -> dict[str, Any]:
+    """Return what scores do not say, one row a measure."""
+    found = report.get("measures", {})
+    ordered = [name for name in TITLES if name in found]
+    ordered += [name for name in found if name not in TITLES]
+    cells = {name: figure(found[name]) for name in ordered}
+    rows = [{"title": title(name), "cell": cell} for name, cell in cells.items()]
+    return {"rows": rows, "reasons": _reasons(cells.values())}
 
 
 def baselines(report: Json) -> dict[str, Any]:

@@ -1,0 +1,181 @@
+"""Pictures -> what the models say of them, together; flipped too, where that is asked for."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mammoprep.core import plugins
+from mammoprep.core.errors import ConfigError
+from mammotrain import priors
+from mammotrain.contracts import Batch, Output, Shown, Task, ask
+from mammotrain.data.shards import Table
+from mammotrain.distributed import World
+from mammotrain.nn import cam
+from mammotrain.predicting import unlabelled
+from mammotrain.predicting.panel import Panel
+from mammotrain.setup import Setup
+
+ACROSS, DOWN = 3, 2  # axes of (B, C, H, W) that a flip turns round
+VIEWS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "none": ((),),
+    "horizontal": ((), (ACROSS,)),
+    "vertical": ((), (DOWN,)),
+    "flip": ((), (ACROSS,), (DOWN,), (DOWN, ACROSS)),
+}
+MASK, HEAT, ERROR = "mask", "grad-cam", "error"
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What was said of a batch.
+
+    Attributes:
+        setup: Whose table the rows are of.
+        rows: (n,) places in the table.
+        values: (n, classes) float64 probabilities, for the natural prevalence.
+        asked: (n, members) who was asked.
+        images: (n, C, h, w) the pictures, integers as stored.
+        maps: (n, h, w) float32, 0 or more, on the same grid; None when there are none.
+        kind: What the maps are: ``mask``, ``grad-cam``, ``error``, or empty.
+    """
+
+    setup: Setup
+    rows: NDArray[np.int64]
+    values: NDArray[np.float64]
+    asked: Bools
+    images: Tensor
+    maps: NDArray[np.float32] | None
+    kind: str
+
+
+class Voices:
+    """A panel that answers; each model is made when it is first asked."""
+
+    def __init__(self, panel: Panel, tta: str, world: World, *, maps: bool) -> None:
+        """Take the panel.
+
+        Args:
+            panel: Who is asked.
+            tta: Name in ``VIEWS``.
+            world: Where to compute.
+            maps: Whether Grad-CAM is wanted; masks and errors cost nothing.
+
+        Raises:
+            ConfigError: another name.
+        """
+        if tta not in VIEWS:
+            hint = plugins.suggest(tta, list(VIEWS))
+            raise ConfigError(f"--tta must be one of {', '.join(VIEWS)}; got {tta!r}.{hint}")
+        self._panel, self._views, self._world, self._wants = panel, VIEWS[tta], world, maps
+        self._models: dict[int, nn.Module] = {}
+
+    def answers(self, table: Table, rows: NDArray[np.int64], asked: Bools) -> Iterator[Said]:
+        """Yield what is said of samples of a table, batch by batch.
+
+        Args:
+            table: The samples.
+            rows: Which of them.
+            asked: (table, members) who is asked about each; somebody, for all ``rows``.
+        """
+        members = self._panel.members
+        setups = [unlabelled.asking(member, table, rows, self._world) for member in members]
+        for batch in setups[0].loader(rows, training=False).epoch(0):
+            yield self._answer(setups, batch, asked[batch.rows])
+
+    def _answer(self, setups: Sequence[Setup], batch: Batch, asked: Bools) -> Said:
+        count = len(batch.rows)
+        values = np.zeros((count, len(self._panel.classes)))
+        maps = np.zeros((count, *_grid(setups[0], batch)), np.float32)
+        kind = ""
+        for place, setup in enumerate(setups):
+            mine = np.flatnonzero(asked[:, place])
+            if not mine.size:
+                continue
+            keys = tuple(batch.keys[i] for i in mine)
+            part = Batch(batch.images[torch.from_numpy(mine)], None, batch.rows[mine], keys)
+            scores, found, kind = self._one(setup, self._model(place, setup), part)
+            values[mine] += scores
+            if found is not None:
+                maps[mine] += found
+        many = asked.sum(axis=1)
+        values /= many[:, None]
+        if self._panel.prior is not None and self._panel.prior.changes:
+            values = priors.correct(values, self._panel.prior)
+        maps /= many[:, None, None].astype(np.float32)
+        return Said(
+            setups[0], batch.rows, values, asked, batch.images, maps if kind else None, kind
+        )
+
+    def _model(self, place: int, setup: Setup) -> nn.Module:
+        if place not in self._models:
+            self._models[place] = unlabelled.live(self._panel.members[place], setup)
+        return self._models[place]
+
+    def _one(
+        self, setup: Setup, model: nn.Module, batch: Batch
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32] | None, str]:
+        """Return the means over the views: scores, maps turned back, and what these are."""
+        shown = setup.shown(batch, None)
+        scores, maps, kind = torch.zeros(()), torch.zeros(()), ""
+        for axes in self._views:
+            turned = replace(shown, images=shown.images.flip(axes)) if axes else shown
+            with setup.autocast():
+                output, found, kind = _look(model, setup.task, turned, heat=self._wants)
+            scores = scores + setup.task.scores(output, turned).double().cpu()
+            if found is not None:
+                maps = maps + (found.flip(axes) if axes else found).float().cpu()
+        mean = maps / len(self._views)
+        return (
+            (scores / len(self._views)).numpy(),
+            mean[:, 0].numpy().astype(np.float32) if kind else None,
+            kind,
+        )
+
+
+def _grid(setup: Setup, batch: Batch) -> tuple[int, int]:
+    """Return (rows, columns) of the model's input."""
+    if setup.size is not None:
+        return setup.size[1], setup.size[0]
+    rows, columns = batch.images.shape[-2:]
+    return rows, columns
+
+
+def _look(
+    model: nn.Module, task: Task, shown: Shown, *, heat: bool
+) -> tuple[Output, Tensor | None, str]:
+    """Return what a model says of a batch, a map (B, 1, H, W) of it, and what that is."""
+    if heat and cam.offers(model):
+        output, found = cam.grad_cam(model, shown, lambda output: speaks(task, output))
+        return output, found, HEAT
+    with torch.no_grad():
+        output = ask(model, shown)
+        if output.logits.ndim != 4:
+            return output, None, ""
+        if (error_map := getattr(task, "error_map", None)) is not None:
+            return output, error_map(output, shown), ERROR
+        return output, _sized(output.logits[:, :1].float().sigmoid(), shown), MASK
+
+
+def _sized(maps: Tensor, shown: Shown) -> Tensor:
+    """Return maps on the grid of the pictures."""
+    size = shown.images.shape[-2:]
+    if maps.shape[-2:] == size:
+        return maps
+    return functional.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+def speaks(task: Task, output: Output) -> Tensor:
+    """Return what speaks for the class that pictures are searched for, (B,).
+
+    Of two classes that is the second, by the first logit; of more the most probable one.
+    """
+    logits = output.logits.float()
+    if len(task.score_names) == 2:
+        return logits[:, 0]
+    return logits.gather(1, logits.argmax(dim=1, keepdim=True))[:, 0]

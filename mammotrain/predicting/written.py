@@ -1,0 +1,199 @@
+"""What ``mammotrain predict`` leaves behind: scores, boxes, overlays, failures."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mammotrain import metrics
+from mammotrain.predicting import boxes, overlays
+from mammotrain.predicting.boxes import Found
+from mammotrain.predicting.panel import Panel
+from mammotrain.predicting.voices import ERROR, HEAT, MASK, Said
+from mammotrain.scores import FIXED, PREFIX, UNKNOWN
+
+DIGITS = 6
+DECISION, TAUGHT = "decision", "taught"
+Json = dict[str, Any]
+
+
+@dataclass
+class Findings:
+    """Everything that was said, and what was not.
+
+    Attributes:
+        panel: Who was asked.
+        out: The folder; overlays are written as they come.
+        share: Of a heat map's highest value, from which a place belongs to a box.
+        overlays: Whether pictures are drawn.
+        keeps_masks: Whether predicted masks are kept.
+        samples: A line a sample, for scores.csv and scores.json.
+        boxes: Key -> its entry in boxes.json.
+        masks: Key -> PNG of the predicted mask, on the stored picture's grid.
+        failures: A line a file that could not be read.
+        left_out: Code -> files, or samples, that are not asked about on purpose.
+        kind: What the maps are.
+        at: Probability from which a pixel belongs to a predicted mask.
+        smallest: Pixels of the model's input; a smaller part of a mask is dropped.
+    """
+
+    panel: Panel
+    out: Path
+    share: float
+    overlays: bool
+    keeps_masks: bool
+    samples: list[Json] = field(default_factory=list)
+    boxes: dict[str, Json] = field(default_factory=dict)
+    masks: dict[str, bytes] = field(default_factory=dict)
+    failures: list[dict[str, str]] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    kind: str = ""
+    at: float = 0.5
+    smallest: int = 0
+
+    def add(self, said: Said, taught: NDArray[np.bool_]) -> None:
+        """Take in what was said of a batch.
+
+        Args:
+            said: Of these samples.
+            taught: (n,) whether those who were asked have learned from them.
+        """
+        self.kind = said.kind
+        settings: Any = getattr(said.setup.task, "config", None)  # where the run itself cuts masks
+        self.at = getattr(settings, "threshold", self.at)
+        self.smallest = getattr(settings, "smallest", self.smallest)
+        names, columns = self.panel.classes, said.setup.columns
+        thresholds = self.panel.thresholds(said.asked)
+        labels = said.setup.task.classes[said.rows]
+        for place, row in enumerate(said.rows.tolist()):
+            line: Json = {name: columns[name][row] for name in FIXED[:4]}
+            line["label"] = None if labels[place] == UNKNOWN else int(labels[place])
+            line["scores"] = dict(zip(names, said.values[place].tolist(), strict=True))
+            line[DECISION] = self._decision(said.values[place], float(thresholds[place]))
+            line["threshold"] = _number(thresholds[place])
+            members = self.panel.members
+            line["asked"] = [
+                m.name for m, yes in zip(members, said.asked[place], strict=True) if yes
+            ]
+            line[TAUGHT] = bool(taught[place])
+            self.samples.append(line)
+            self._look(said, place, row, str(line["key"]))
+
+    def _decision(self, values: NDArray[np.float64], threshold: float) -> str | None:
+        known = None if np.isnan(threshold) else threshold
+        found = metrics.decide(values[None], known)
+        return None if found is None else self.panel.classes[int(found[0])]
+
+    def _look(self, said: Said, place: int, row: int, key: str) -> None:
+        """Keep the boxes and the mask of a sample, and draw it."""
+        columns = said.setup.columns
+        rows, across = (int(side) for side in columns["geometry.size"][row])
+        found: list[Found] = []
+        values = None if said.maps is None else said.maps[place]
+        if values is not None:
+            large = boxes.on_picture(values, (rows, across))
+            flags = boxes.without_specks(
+                self._flags(large), self.smallest * rows * across / values.size
+            )
+            found = boxes.parts(flags, large)
+            if self.keeps_masks:
+                _, coded = cv2.imencode(".png", np.where(flags, 255, 0).astype(np.uint8))
+                self.masks[key] = coded.tobytes()
+        self.boxes[key] = self._entry(columns, row, found)
+        if self.overlays:
+            picture = overlays.grey_of(said.images[place])
+            scale = np.array([picture.shape[1] / across, picture.shape[0] / rows] * 2)
+            shown = [(np.array(each.box) * scale).tolist() for each in found]
+            shown_values = None if values is None else overlays.Shown(values, self.kind, self.at)
+            content = overlays.draw(picture, shown_values, shown)
+            (self.out / "overlays" / f"{key}.png").write_bytes(content)
+
+    def _flags(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Return what belongs to a lesion; of an error map, which tells of none, nothing."""
+        if self.kind == MASK:
+            return np.asarray(values >= self.at)
+        highest = float(values.max())
+        if self.kind == ERROR or highest <= 0:
+            return np.zeros(values.shape, bool)
+        return np.asarray(values >= self.share * highest)
+
+    def _entry(self, columns: Mapping[str, Any], row: int, found: Sequence[Found]) -> Json:
+        geometry = boxes.geometry_of(columns, row)
+        return {
+            "size": list(geometry.size),
+            "stored_size": list(geometry.stored_size),
+            DECISION: self.samples[-1][DECISION],
+            "boxes": [
+                {
+                    "picture": list(each.box),
+                    "stored": [round(v, 3) for v in boxes.to_stored(each.box, geometry)],
+                    "peak": round(each.peak, DIGITS),
+                    "area": each.area,
+                }
+                for each in found
+            ],
+        }
+
+    def write(self, about: Mapping[str, Any]) -> None:
+        """Write scores.csv, scores.json, boxes.json and failures.jsonl; each whole or not at all.
+
+        Args:
+            about: What scores.json tells besides.
+        """
+        self.samples.sort(key=lambda line: str(line["key"]))
+        failed = dict(sorted(Counter(line["code"] for line in self.failures).items()))
+        counts = {
+            "scored": len(self.samples),
+            "failed": failed,
+            "left_out": dict(sorted(self.left_out.items())),
+        }
+        _write_csv(self.out / "scores.csv", self.panel.classes, self.samples)
+        apart = ("group", "label")
+        lines = [{n: v for n, v in line.items() if n not in apart} for line in self.samples]
+        _write_json(self.out / "scores.json", {**about, "counts": counts}, lines)
+        cut = {MASK: {"at": self.at}, HEAT: {"share": self.share}}.get(self.kind, {})
+        found = [{"key": key, **entry} for key, entry in sorted(self.boxes.items())]
+        _write_json(self.out / "boxes.json", {"from": self.kind or None, **cut}, found)
+        _write(self.out / "failures.jsonl", "".join(json.dumps(f) + "\n" for f in self.failures))
+
+
+def mask_of(content: bytes) -> NDArray[np.uint8]:
+    """Return a kept mask, uint8 (rows, columns), 0 or 255."""
+    found = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    return np.asarray(found, np.uint8)
+
+
+def _write_csv(path: Path, classes: Sequence[str], samples: Sequence[Json]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow([*FIXED, *(PREFIX + name for name in classes), DECISION, TAUGHT])
+        for line in samples:
+            fixed = ["" if line[name] is None else str(line[name]) for name in FIXED]
+            values = [repr(line["scores"][name]) for name in classes]
+            table.writerow([*fixed, *values, line[DECISION] or "", int(line[TAUGHT])])
+    partial.replace(path)
+
+
+def _write_json(path: Path, about: Mapping[str, Any], samples: Sequence[Json]) -> None:
+    """Write a JSON object that ends in ``samples``, a line each, so that people can search it."""
+    head = json.dumps(dict(about), indent=1, allow_nan=False).removesuffix("\n}")
+    lines = ",\n  ".join(json.dumps(line, allow_nan=False) for line in samples)
+    _write(path, f'{head},\n "samples": [\n  {lines}\n ]\n}}\n')
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,564 @@
+"""Finished runs asked about new pictures: whom, at which threshold, and where the lesions are."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from helpers import tree_of
+from torch import Tensor, nn
+
+import mammoprep
+from mammoprep.core.errors import ConfigError
+from mammoprep.core.geometry import Geometry
+from mammoprep.verify import verify
+from mammotrain import checkpoint, config, finished, folder, priors, scores
+from mammotrain.checkpoint import Checkpoint
+from mammotrain.contracts import Output
+from mammotrain.cross import cross
+from mammotrain.data.shards import open_table
+from mammotrain.data.splits import Side
+from mammotrain.predict import Request, predict
+from mammotrain.predicting import unlabelled, voices
+from mammotrain.rescore import Request as Asked
+from mammotrain.rescore import rescore
+from mammotrain.run import Request as Training
+from mammotrain.run import run
+from mammotrain.trainer import Watcher
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SMALL = (
+    "model.width=8", "model.groups=4", "train.batch_size=8", "train.epochs=1", "data.workers=1",
+    "data.sampling=balanced", "data.size=[32, 32]",
+)  # fmt: skip
+SIZE = (64, 128)
+
+
+class Telling(Watcher):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def asked(place: Path, given: object, out: Path, **more: object) -> Request:
+    return Request(place, str(given), out, device="cpu", **more)
+
+
+def tell(out: Path) -> dict:
+    return json.loads((out / "scores.json").read_text())
+
+
+def boxes_in(out: Path) -> dict[str, dict]:
+    return {line["key"]: line for line in json.loads((out / "boxes.json").read_text())["samples"]}
+
+
+@pytest.fixture(scope="module")
+def crossed(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cv") / "deq"
+    found = config.load("deq", SMALL)
+    cross(Training(found, (str(patches),), out, Side(), device="cpu"), Watcher())
+    return out
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Patches of other patients, prepared in the same way."""
+    home = tmp_path_factory.mktemp("others")
+    mammoprep.phantom("inbreast", home / "raw", patients=6, seed=77, size_scale=0.08)
+    mammoprep.build(
+        source="inbreast", input=home / "raw", out=home / "shards", roi="48x48", roi_shrink=1,
+        folds=3, workers=1,
+    )  # fmt: skip
+    return home / "shards"
+
+
+@pytest.fixture(scope="module")
+def screening(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Phantoms in the layout of rsna, as files (raw) and built (shards)."""
+    home = tmp_path_factory.mktemp("screening")
+    mammoprep.phantom("rsna", home / "raw", patients=9, seed=5, size_scale=0.06, prevalence=0.6)
+    mammoprep.build(
+        source="rsna", input=home / "raw", out=home / "shards", size="64x128", folds=3, workers=1
+    )
+    return home
+
+
+@pytest.fixture(scope="module")
+def whole(screening: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of whole pictures."""
+    out = tmp_path_factory.mktemp("whole") / "resnext"
+    found = config.load("resnext", (
+        "model.variant=resnet10t", "data.size=[64, 128]", "data.workers=1", "train.batch_size=8",
+        "train.max_steps=3", "train.epochs=1", "train.pretrained=none", "train.warmup_steps=0",
+        "train.amp=none",
+    ))  # fmt: skip
+    run(Training(found, (str(screening / "shards"),), out, Side(), device="cpu"), Watcher())
+    return out
+
+
+# --- whom is asked --------------------------------------------------------------------------------
+
+
+def test_on_its_own_shards_a_cv_says_what_it_said_when_it_left_the_sample_out(
+    crossed: Path, patches: Path, tmp_path: Path
+) -> None:
+    predict(asked(crossed, patches, tmp_path / "out"), Watcher())
+    mine = scores.read(tmp_path / "out" / "scores.csv")
+    theirs = finished.open_run(crossed).judged().scores
+    assert np.array_equal(mine.key, theirs.key)
+    assert np.allclose(mine.values, theirs.values, atol=1e-6)
+    assert np.array_equal(mine.label, theirs.label)
+    thresholds = finished.open_run(crossed).report["threshold"]
+    folds = dict(zip(theirs.key, theirs.fold, strict=True))
+    for line in tell(tmp_path / "out")["samples"]:
+        assert line["asked"] == [folds[line["key"]]]
+        assert line["threshold"] == thresholds[folds[line["key"]]]
+        said = line["scores"]["abnormal"] >= line["threshold"]
+        assert line["decision"] == ("abnormal" if said else "not_abnormal")
+        assert line["taught"] is False
+
+
+def test_about_new_patients_the_models_of_a_cv_are_averaged(
+    crossed: Path, others: Path, tmp_path: Path
+) -> None:
+    predict(asked(crossed, others, tmp_path / "all"), Watcher())
+    parts = []
+    for number in range(3):
+        out = tmp_path / f"fold{number}"
+        rescore(Asked(crossed / f"fold{number}", (str(others),), out, "cpu"), Watcher())
+        parts.append(scores.read(out / "scores.csv").values)
+    prior = finished.open_run(crossed).prior
+    assert prior is not None
+    expected = priors.correct(np.mean(parts, axis=0), prior)
+    assert np.allclose(scores.read(tmp_path / "all" / "scores.csv").values, expected, atol=1e-6)
+    line = tell(tmp_path / "all")["samples"][0]
+    assert line["asked"] == ["fold0", "fold1", "fold2"]
+    thresholds = finished.open_run(crossed).report["threshold"].values()
+    assert line["threshold"] == pytest.approx(np.mean(list(thresholds)))
+
+
+def test_what_one_run_has_learned_from_is_left_out_or_marked(
+    crossed: Path, patches: Path, tmp_path: Path
+) -> None:
+    told = Telling()
+    outcome = predict(asked(crossed / "fold1", patches, tmp_path / "out"), told)
+    kept = finished.open_run(crossed / "fold1").judged().scores
+    assert set(scores.read(tmp_path / "out" / "scores.csv").key) == set(kept.key)
+    lost = outcome.findings.left_out["learned_from"]
+    assert any(f"{lost} samples are left out" in line for line in told.lines)
+    predict(asked(crossed / "fold1", patches, tmp_path / "all", everything=True), Watcher())
+    marked = {line["key"]: line["taught"] for line in tell(tmp_path / "all")["samples"]}
+    assert len(marked) == len(kept) + lost
+    assert {key for key, taught in marked.items() if not taught} == set(kept.key)
+
+
+def test_pictures_without_any_label_are_scored(
+    crossed: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blank = unlabelled.known_of
+    monkeypatch.setattr(
+        unlabelled, "known_of",
+        lambda table, names=None: unlabelled.Known(
+            blank(table), len(table), ("label", "labels.abnormal", "labels.cancer")
+        ),
+    )  # fmt: skip
+    predict(asked(crossed, others, tmp_path / "out"), Watcher())
+    found = scores.read(tmp_path / "out" / "scores.csv")
+    assert len(found) == len(open_table([others]))
+    assert (found.label == scores.UNKNOWN).all()
+
+
+def test_flips_are_averaged_and_their_probabilities_too(
+    crossed: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prior = finished.open_run(crossed / "fold0").prior
+    assert prior is None or prior.changes
+    monkeypatch.setitem(voices.VIEWS, "across", ((voices.ACROSS,),))
+    found = {}
+    for tta in ("none", "across", "horizontal"):
+        found[tta] = _raw(asked(crossed / "fold0", others, tmp_path / tta, tta=tta))
+    assert not np.allclose(found["none"], found["across"])
+    assert np.allclose(found["horizontal"], (found["none"] + found["across"]) / 2, atol=1e-6)
+
+
+def _raw(request: Request) -> np.ndarray:
+    """Return the probabilities before they are corrected for the prevalence."""
+    predict(request, Watcher())
+    values = scores.read(request.out / "scores.csv").values
+    prior = finished.open_run(request.run).prior
+    if prior is None:
+        return values
+    return priors.correct(values, replace(prior, sampled=prior.natural, natural=prior.sampled))
+
+
+def test_a_flip_that_training_never_showed_is_said(
+    crossed: Path, others: Path, tmp_path: Path
+) -> None:
+    told = Telling()
+    predict(asked(crossed / "fold0", others, tmp_path / "out", tta="vertical"), told)
+    assert any("vertical flip" in line for line in told.lines)
+
+
+# --- DICOM ----------------------------------------------------------------------------------------
+
+
+def test_a_dicom_file_is_scored_as_its_sample_in_the_shards(
+    whole: Path, screening: Path, tmp_path: Path
+) -> None:
+    shards = asked(whole, screening / "shards", tmp_path / "shards", everything=True)
+    predict(shards, Watcher())
+    files = screening / "raw" / "train_images"
+    predict(asked(whole, files, tmp_path / "files", id_map=tmp_path / "who.csv"), Watcher())
+    with (tmp_path / "who.csv").open() as file:
+        names = {row["key"]: Path(row["path"]).stem for row in csv.DictReader(file)}
+    assert (tmp_path / "who.csv").stat().st_mode & 0o077 == 0
+    theirs = scores.read(tmp_path / "shards" / "scores.csv")
+    known = {key.split("_")[-1]: v for key, v in zip(theirs.key, theirs.values, strict=True)}
+    mine = scores.read(tmp_path / "files" / "scores.csv")
+    assert len(mine) > 20
+    same = [
+        np.allclose(value, known[names[key]], atol=1e-6)
+        for key, value in zip(mine.key, mine.values, strict=True)
+        if names[key] in known
+    ]
+    assert len(same) == len(mine)
+    # a table that names the side can turn a picture that was displayed mirrored; a header does not
+    assert np.mean(same) > 0.9
+    assert len(list((tmp_path / "files" / "overlays").iterdir())) == len(mine)
+
+
+def test_one_file_and_a_zip_of_it_give_the_same_scores(
+    whole: Path, screening: Path, tmp_path: Path
+) -> None:
+    path = min((screening / "raw" / "train_images").rglob("*.dcm"))
+    with zipfile.ZipFile(tmp_path / "one.zip", "w") as archive:
+        archive.write(path, "a folder/one.dcm")
+    found = []
+    for name, given in (("file", path), ("zip", tmp_path / "one.zip")):
+        predict(asked(whole, given, tmp_path / name), Watcher())
+        found.append((tmp_path / name / "scores.csv").read_bytes())
+    assert found[0] == found[1]
+    assert b"image_00001" in found[0]
+
+
+def test_what_cannot_be_read_is_a_line_and_exit_3_and_other_files_are_left_out(
+    whole: Path, screening: Path, tmp_path: Path
+) -> None:
+    exam = tmp_path / "exam"
+    exam.mkdir()
+    good, bad = sorted((screening / "raw" / "train_images").rglob("*.dcm"))[:2]
+    shutil.copy(good, exam / "a.dcm")
+    (exam / "b.dcm").write_bytes(bad.read_bytes()[:-4000])
+    (exam / "letter.txt").write_text("Dear Mrs. Example")
+    done = cli("predict", whole, exam, "--out", tmp_path / "out")
+    assert done.returncode == 3, done.stderr
+    lines = (tmp_path / "out" / "failures.jsonl").read_text().splitlines()
+    assert [json.loads(line)["input"] for line in lines] == ["image_00002"]
+    assert set(json.loads(lines[0])) == {"input", "code", "detail"}
+    assert tell(tmp_path / "out")["counts"]["left_out"] == {"not_dicom": 1}
+    assert len(scores.read(tmp_path / "out" / "scores.csv")) == 1
+    alone = cli("predict", whole, exam / "letter.txt", "--out", tmp_path / "letter")
+    assert alone.returncode == 3
+    assert "not_dicom" in (tmp_path / "letter" / "failures.jsonl").read_text()
+
+
+def test_nothing_of_a_header_or_a_path_is_in_what_is_written(whole: Path, tmp_path: Path) -> None:
+    mammoprep.phantom("dicom", tmp_path / "raw", patients=4, seed=3, size_scale=0.05)
+    secrets = (tmp_path / "raw" / "truth" / "private.txt").read_text().splitlines()
+    outcome = predict(asked(whole, tmp_path / "raw" / "export", tmp_path / "out"), Watcher())
+    assert len(outcome.findings.samples) >= 4
+    assert outcome.findings.left_out["multiframe"] == 1
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    content = b"".join(path.read_bytes() for path in written)
+    names = " ".join(str(path.relative_to(tmp_path / "out")) for path in written)
+    for secret in secrets:
+        assert secret.encode() not in content, secret
+        assert secret not in names
+
+
+# --- boxes ----------------------------------------------------------------------------------------
+
+
+class Oracle(nn.Module):
+    """Knows the mask of every picture that it may be shown, however it is flipped."""
+
+    def __init__(self, known: dict[bytes, np.ndarray]) -> None:
+        super().__init__()
+        self.known = {}
+        for axes in ((), (0,), (1,), (0, 1)):
+            for content, mask in known.items():
+                picture = np.frombuffer(content, np.uint8).reshape(mask.shape)
+                self.known[np.flip(picture, axes).tobytes()] = np.flip(mask, axes).copy()
+
+    def forward(self, images: Tensor) -> Output:
+        pictures = (images[:, 0] * 255).round().to(torch.uint8).numpy()
+        masks = np.stack([self.known[picture.tobytes()] for picture in pictures])
+        return Output(torch.from_numpy(20.0 * (masks > 0) - 10.0).float()[:, None])
+
+
+def segmenting(place: Path, preparation: dict, oracle: Oracle, patch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of a run whose model is the oracle."""
+    table = {
+        "recipe": "toy", "data": {"workers": 1}, "model": {"name": "deq"},
+        "task": {"name": "segment"}, "train": {"batch_size": 4}, "fold": 0,
+    }  # fmt: skip
+    place.mkdir()
+    folder.write_config(place, table, resume=False)
+    (place / "report.json").write_text('{"threshold": 0.5, "prior": null}')
+    (place / folder.GROUPS).write_text("source,group,role\n")
+    about = {
+        "preparation": preparation, "sources": ["toy"], "score_names": ["none", "lesion"],
+        "normaliser": {"mode": "none", "target": [], "machines": {}}, "content": "",
+    }  # fmt: skip
+    state = {"about": about, "progress": {"best_step": None, "step": 1}}
+    saved = Checkpoint({"weight": torch.zeros(1)}, None, state)
+    checkpoint.save(place / folder.CHECKPOINTS, 1, saved)
+    patch.setattr(unlabelled, "live", lambda member, made: oracle.eval())
+    return place
+
+
+def lesions_of(raw: Path, path: Path) -> list[np.ndarray]:
+    """Return the outlines of a phantom's lesions in stored pixels."""
+    truth = raw / "truth" / path.parent.name / f"{path.stem}.json"
+    return [np.array(one["polygon"]) for one in json.loads(truth.read_text())["lesions"]]
+
+
+def test_predicted_boxes_map_back_to_the_lesion_in_stored_pixels(
+    screening: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, images = screening / "raw", screening / "raw" / "train_images"
+    preparation = dict(open_table([screening / "shards"]).preparation)
+    known, expected, scales, flipped = {}, {}, {}, set()
+    for file in mammoprep.prepare_files(images, preparation):
+        lesions = lesions_of(raw, images / file.path)
+        picture = cv2.imdecode(np.frombuffer(file.members["png"], np.uint8), -1)
+        geometry = Geometry.from_json(file.metadata["geometry"])
+        mask = np.zeros(picture.shape, np.uint8)
+        for outline in lesions:  # OpenCV puts whole numbers at the centres of pixels
+            points = np.rint((geometry.from_stored(outline) - 0.5) * 16).astype(np.int32)
+            cv2.fillPoly(mask, [points], 255, shift=4)
+        known[picture.tobytes()] = mask
+        if len(lesions) == 1:
+            expected[file.key] = np.concatenate([lesions[0].min(0), lesions[0].max(0)])
+            scales[file.key] = abs(np.linalg.det(np.array(geometry.matrix)[:, :2])) ** 0.5
+            flipped.add(geometry.flipped)
+    assert len(expected) >= 5
+    assert flipped == {True, False}
+    place = segmenting(tmp_path / "run", preparation, Oracle(known), monkeypatch)
+    predict(asked(place, images, tmp_path / "out", tta="flip", overlays=False), Watcher())
+    found = boxes_in(tmp_path / "out")
+    assert len(found) == len(known)
+    for key, box in expected.items():
+        (said,) = found[key]["boxes"]
+        assert np.abs(np.array(said["stored"]) - box).max() <= 2 / scales[key]
+        assert found[key]["decision"] == "lesion"
+
+
+def test_an_overlay_outlines_the_mask(
+    screening: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preparation = dict(open_table([screening / "shards"]).preparation)
+    path = min((screening / "raw" / "train_images").rglob("*.dcm"))
+    (file,) = mammoprep.prepare_files(path, preparation)
+    picture = cv2.imdecode(np.frombuffer(file.members["png"], np.uint8), -1)
+    mask = np.zeros(picture.shape, np.uint8)
+    mask[40:60, 10:30] = 255
+    oracle = Oracle({picture.tobytes(): mask})
+    place = segmenting(tmp_path / "run", preparation, oracle, monkeypatch)
+    predict(asked(place, path, tmp_path / "out"), Watcher())
+    (box,) = boxes_in(tmp_path / "out")["image_00001"]["boxes"]
+    assert box["picture"] == [10, 40, 30, 60]
+    assert box["area"] == 400
+    drawn = cv2.imread(str(tmp_path / "out" / "overlays" / "image_00001.png"))
+    zoom = drawn.shape[0] // picture.shape[0]
+    assert zoom == 4  # a small picture is shown larger
+    plain = np.repeat(np.repeat(picture, zoom, 0), zoom, 1)
+    changed = (drawn != plain[..., None]).any(axis=2)
+    assert changed[40 * zoom : 60 * zoom, 10 * zoom : 30 * zoom].any()
+    changed[40 * zoom - 2 : 60 * zoom + 2, 10 * zoom - 2 : 30 * zoom + 2] = False
+    assert not changed.any()
+
+
+def test_a_heat_map_gives_boxes_above_a_share_of_its_maximum(
+    whole: Path, screening: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two_peaks(model, shown, speaks):
+        heat = torch.zeros(len(shown.images), 1, *shown.images.shape[-2:])
+        heat[:, :, 10:20, 5:15], heat[:, :, 60:70, 30:50] = 1.0, 0.6
+        heat[:, :, 100:110, 30:50] = 0.3
+        with torch.no_grad():
+            return model(shown.images), heat
+
+    monkeypatch.setattr(voices.cam, "grad_cam", two_peaks)
+    request = asked(whole, screening / "shards", tmp_path / "out", overlays=False)
+    predict(request, Watcher())
+    for entry in boxes_in(tmp_path / "out").values():
+        assert [each["picture"] for each in entry["boxes"]] == [[5, 10, 15, 20], [30, 60, 50, 70]]
+    assert not (tmp_path / "out" / "overlays").exists()
+
+
+# --- predicted masks ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lesions(tmp_path: Path) -> Path:
+    """Whole pictures with masks."""
+    mammoprep.phantom("inbreast", tmp_path / "raw", patients=8, seed=6, size_scale=0.08)
+    mammoprep.build(
+        source="inbreast", input=tmp_path / "raw", out=tmp_path / "whole", size="32x64", folds=3,
+        workers=1, shard_size=4,
+    )  # fmt: skip
+    return tmp_path / "whole"
+
+
+def member(table, row: int, suffix: str) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(table.read(row, suffix), np.uint8), -1)
+
+
+def test_predicted_masks_become_shards_that_verify_repeat_and_train(
+    lesions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = open_table([lesions])
+    known = {}
+    for row in range(len(table)):  # what is predicted: the lower half of each true mask
+        mask = member(table, row, "mask.png") if table.has("mask.png")[row] else None
+        picture = member(table, row, "png")
+        said = np.zeros(picture.shape, np.uint8) if mask is None else mask.copy()
+        said[: picture.shape[0] // 3] = 0
+        known[picture.tobytes()] = said
+    place = segmenting(tmp_path / "run", dict(table.preparation), Oracle(known), monkeypatch)
+    outcomes = [
+        predict(asked(place, lesions, tmp_path / name, masks=True, overlays=False), Watcher())
+        for name in ("one", "two")
+    ]
+    made = outcomes[0].dataset
+    assert made == tmp_path / "one" / "dataset"
+    assert verify(made).damages == ()
+    assert tree_of(made) == tree_of(outcomes[1].dataset)
+    again = open_table([made])
+    assert list(again.keys) == list(table.keys)
+    assert list(again.columns["split"]) == list(table.columns["split"])
+    for row in range(len(again)):
+        picture, mask = member(again, row, "png"), member(again, row, "mask.png")
+        assert again.read(row, "png") == table.read(row, "png")
+        assert np.array_equal(mask, known[picture.tobytes()])
+        assert np.array_equal(member(again, row, "intersection.png"), np.where(mask, picture, 0))
+        metadata = json.loads(again.read(row, "json"))
+        assert metadata["annotation"] == "none"
+        assert len(metadata["rois"]) == metadata["quality"]["mask_pieces"]
+        assert metadata["quality"]["mask_area"] == pytest.approx((mask > 0).mean(), rel=1e-5)
+    summary = json.loads((made / "dataset.json").read_text())
+    about = summary["predicted_masks"]
+    assert about["recipe"] == "toy"
+    assert about["from"] == json.loads((lesions / "dataset.json").read_text())["content_sha256"]
+    training = config.load("deq", (
+        "model.width=8", "model.groups=4", "train.batch_size=8", "train.max_steps=1",
+        "data.size=[32, 64]", "data.workers=1", "data.member=intersection.png",
+        "task.target=abnormal",
+    ))  # fmt: skip
+    run(Training(training, (str(made),), tmp_path / "stage2", device="cpu"), Watcher())
+    assert (tmp_path / "stage2" / "report.json").is_file()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_true_masks_give_the_members_that_a_build_writes(tmp_path: Path, bits: int) -> None:
+    mammoprep.phantom("inbreast", tmp_path / "raw", patients=4, seed=6, size_scale=0.08)
+    mammoprep.build(
+        source="inbreast", input=tmp_path / "raw", out=tmp_path / "built", size="32x64", folds=3,
+        workers=1, bits=bits, intersection=True,
+    )  # fmt: skip
+    built = open_table([tmp_path / "built"])
+    rows = {key: row for row, key in enumerate(built.keys)}
+    mammoprep.write_shards(
+        tmp_path / "built", tmp_path / "again",
+        lambda key: member(built, rows[key], "mask.png"), made_by={"who": "a test"},
+    )  # fmt: skip
+    again = open_table([tmp_path / "again"])
+    for row in range(len(built)):
+        for suffix in ("png", "mask.png", "intersection.png"):
+            assert again.read(row, suffix) == built.read(row, suffix)
+        boxes = [
+            [one["box"] for one in json.loads(table.read(row, "json"))["rois"]]
+            for table in (built, again)
+        ]
+        if len(boxes[0]) == len(boxes[1]) == 1:
+            assert np.abs(np.subtract(*boxes)).max() <= 2.0
+
+
+def test_masks_of_another_size_and_none_at_all_are_refused(lesions: Path, tmp_path: Path) -> None:
+    wrong = np.zeros((3, 3), np.uint8)
+    with pytest.raises(ConfigError, match="the mask is"):
+        mammoprep.write_shards(lesions, tmp_path / "a", lambda key: wrong, made_by={})
+    with pytest.raises(ConfigError, match="nothing to write"):
+        mammoprep.write_shards(lesions, tmp_path / "b", lambda key: None, made_by={})
+    with pytest.raises(ConfigError, match="lies in"):
+        mammoprep.write_shards(lesions, lesions / "c", lambda key: None, made_by={})
+    with pytest.raises(ConfigError, match="not empty"):
+        mammoprep.write_shards(lesions, tmp_path, lambda key: None, made_by={})
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mammotrain", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.mark.parametrize(
+    ("place", "given", "more", "message"),
+    [
+        ("patches", "dicom", {}, "trained on patches"),
+        ("patches", "shards", {"tta": "flop"}, "Did you mean 'flip'"),
+        ("patches", "shards", {"masks": True}, "predicts masks"),
+        ("patches", "shards", {"share": 0.0}, "--share"),
+        ("patches", "prepared", {}, "prepared differently: .*roi"),
+        ("whole", "nowhere", {}, "does not exist"),
+        ("whole", "dicom", {"masks": True}, "the input is files"),
+        ("whole", "dicom", {"id_map": "inside"}, "names people"),
+        ("nothing", "dicom", {}, "holds no run"),
+    ],
+)
+def test_a_users_mistake_is_refused_before_anything_is_written(
+    crossed: Path, whole: Path, patches: Path, screening: Path, tmp_path: Path,
+    place: str, given: str, more: dict, message: str,
+) -> None:  # fmt: skip
+    places = {"patches": crossed, "whole": whole, "nothing": tmp_path}
+    inputs = {
+        "dicom": screening / "raw", "shards": patches, "prepared": screening / "shards",
+        "nowhere": tmp_path / "nowhere",
+    }  # fmt: skip
+    if "id_map" in more:
+        more = {"id_map": inputs[given] / "who.csv"}
+    with pytest.raises(ConfigError, match=message):
+        predict(asked(places[place], inputs[given], tmp_path / "out", **more), Watcher())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_something_in_it_is_refused(
+    crossed: Path, patches: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").write_text("keep me")
+    with pytest.raises(ConfigError, match="not empty"):
+        predict(asked(crossed, patches, tmp_path), Watcher())
+
+
+def test_the_command_line_teaches() -> None:
+    told = cli("predict", "--help")
+    assert told.returncode == 0
+    for word in ("--tta", "--masks", "--id-map", "DICOM", "cv"):
+        assert word in told.stdout
+    wrong = cli("predict", "/nowhere", "/nowhere", "--out", "/nowhere")
+    assert wrong.returncode == 2
+    assert "Traceback" not in wrong.stderr
