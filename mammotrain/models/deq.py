@@ -11,6 +11,7 @@ from math import gcd
 
 import torch
 from torch import Tensor, nn
+from torch.jit import is_tracing  # type: ignore[attr-defined]
 from torch.nn import functional
 
 from mammoprep.core.errors import ConfigError
@@ -120,6 +121,7 @@ class DEQ(nn.Module):
         self.config = config
         self.stem = _stem(config, channels)
         self.cell = Cell(config)
+        self.cam_layer = nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(2 * config.width, outputs)
         same = partial(Settings, solver=config.solver, memory=config.memory)
@@ -150,10 +152,15 @@ class DEQ(nn.Module):
                 f, start, forward=self.solving, backward=self.differentiating,
                 penalise=self._penalises(),
             )  # fmt: skip
-            if self.config.radius_iterations and not self.training:
+            looks = not (self.training or is_tracing())
+            if self.config.radius_iterations and looks:
                 stats["spectral_radius"] = self._radius(found.z, injected, filters)
-        logits = self.head(self.dropout(_pool(found.z)))
+        logits = self.head(self.dropout(_pool(self.cam_layer(found.z))))
         return Output(logits, self._weighted(found.penalty), _stats(found) | stats)
+
+    def cam_grid(self, activation: Tensor) -> Tensor:
+        """Return the output of ``cam_layer``, or its gradient, as (B, C, h, w)."""
+        return activation
 
     def _radius(self, z: Tensor, injected: Tensor, filters: list[Tensor]) -> Tensor:
         f = partial(self.cell, injected=injected[:PROBED], filters=filters)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.jit import is_tracing  # type: ignore[attr-defined]
 
 Function = Callable[[Tensor], Tensor]
 
@@ -74,6 +75,9 @@ class Tracker:
         self.residual = torch.where(better, relative, self.residual)
         self.steps += self.active
         self.active = self.active & finite & (relative > self.tol)
+        if is_tracing():  # a file holds a fixed number of steps: all, for those still active
+            self.best = torch.where(better.view(-1, *[1] * (z.ndim - 1)), z, self.best)
+            return False
         all_better, some_better, some_active = torch.stack(
             (better.all(), better.any(), self.active.any())
         ).tolist()  # one wait for the device instead of three
