@@ -47,6 +47,7 @@ Floats = NDArray[np.float64]
 Pictures = NDArray[np.float32]  # (n, rows, columns), 0-1
 SIZE = (64, 128)  # width, height
 FOLDS = 5
+DIGITS = 4
 AIR = 0.03  # grey level below which there is no breast
 TRAIN = (
     f"data.size=[{SIZE[0]}, {SIZE[1]}]",
@@ -217,7 +218,13 @@ def auroc(usual: list[float], strange: list[float], who: list[str]) -> dict[str,
         np.arange(len(groups)).astype(str), groups, texts, texts, is_spoilt.astype(np.int64),
         np.stack([1 - value, value], 1), ("usual", "strange"),
     )  # fmt: skip
-    return bootstrap.evaluate(Judged(table), only=("auroc",))["auroc"].to_json()
+    found = bootstrap.evaluate(Judged(table), only=("auroc",))["auroc"].to_json()
+    ends = found["ci95"]
+    return {
+        "value": round(found["value"], DIGITS),
+        "ci95": None if ends is None else [round(end, DIGITS) for end in ends],
+        "reason": found["reason"],
+    }
 
 
 class Said(Watcher):
