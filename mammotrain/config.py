@@ -33,7 +33,8 @@ class DataConfig:
 
     Attributes:
         size: (width, height) of the model's input; empty for that of the shards.
-        sampling: ``natural``, ``balanced``, ``per-patient``, or ``positives=1/7``.
+        sampling: ``natural``, ``balanced``, ``undersampled``, ``per-patient``, or
+            ``positives=1/7``.
         normalise: ``none``, ``machine`` or ``breast``.
         member: ``image``, or ``intersection.png``: the picture where the mask is set.
         augment_on: ``cpu``, ``device`` or ``auto``.

@@ -105,11 +105,13 @@ def rows_of(setup: Setup, found: Scores) -> Rows:
 
 def prior_of(setup: Setup) -> Prior:
     """Return how often training sees each class, and how often it is in the training split."""
-    rows = setup.loader(setup.roles.train, training=True).rows(0)
+    rows = setup.loader(setup.taught, training=True).rows(0)
     seen = setup.task.classes[np.concatenate(list(rows))]
     copies = np.array([bool(v) for v in setup.columns["augmented"]], bool)
-    natural = setup.task.classes[setup.roles.train[~copies[setup.roles.train]]]
-    return of_labels(seen, natural, len(setup.task.score_names))
+    natural = setup.task.classes[setup.taught[~copies[setup.taught]]]
+    weights = getattr(setup.task, "weights", None)  # a class that weighs twice is seen twice
+    counted = None if weights is None else weights.double().numpy()
+    return of_labels(seen, natural, len(setup.task.score_names), counted)
 
 
 def report(

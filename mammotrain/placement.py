@@ -45,7 +45,7 @@ def settle(made: Setup, model: nn.Module) -> Where:
 
 def _batch(made: Setup) -> tuple[Batch, float]:
     """Return some pictures of the run, and the seconds that loading one takes on one thread."""
-    rows = made.roles.train[:MEASURED]
+    rows = made.taught[:MEASURED]
     loader = made.loader(rows, training=False, workers=0)
     begun = perf_counter()
     batch = next(loader.epoch(0))

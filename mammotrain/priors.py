@@ -40,14 +40,29 @@ class Prior:
         return not np.allclose(self.sampled, self.natural, rtol=0, atol=1e-6)
 
 
-def of_labels(sampled: NDArray[np.int64], natural: NDArray[np.int64], classes: int) -> Prior:
-    """Return the prior by the labels as sampled and as they are in the training split."""
-    return Prior(_shares(sampled, classes), _shares(natural, classes))
+def of_labels(
+    sampled: NDArray[np.int64],
+    natural: NDArray[np.int64],
+    classes: int,
+    weights: Floats | None = None,
+) -> Prior:
+    """Return the prior by the labels as sampled and as they are in the training split.
+
+    Args:
+        sampled: Classes of the samples of an epoch, -1 where unknown.
+        natural: Classes of the training split.
+        classes: How many there are.
+        weights: (classes,) what each counts in the loss; None for alike.
+    """
+    return Prior(_shares(sampled, classes, weights), _shares(natural, classes))
 
 
-def _shares(labels: NDArray[np.int64], classes: int) -> tuple[float, ...]:
-    counts: Sequence[int] = np.bincount(labels[labels >= 0], minlength=classes).tolist()
-    return tuple(count / max(sum(counts), 1) for count in counts)
+def _shares(
+    labels: NDArray[np.int64], classes: int, weights: Floats | None = None
+) -> tuple[float, ...]:
+    counts = np.bincount(labels[labels >= 0], minlength=classes).astype(np.float64)
+    counted: Sequence[float] = (counts if weights is None else counts * weights).tolist()
+    return tuple(count / (sum(counted) or 1.0) for count in counted)
 
 
 def correct(values: Floats, prior: Prior) -> Floats:

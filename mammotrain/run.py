@@ -190,7 +190,7 @@ def _trained(request: Request, watcher: Watcher, world: World) -> tuple[Setup, J
     saved = _saved(request, watcher)
     where = config.train.pretrained if saved is None else "none"  # a checkpoint has all weights
     pretrained.load(model, where, watcher.warn, fallback=config.train.pretrained_fallback)
-    loader = made.loader(made.roles.train, training=True)
+    loader = made.loader(made.taught, training=True)
     made.where = _augmented_where(made, model, request)
     if world.leads:
         _describe(made, request)

@@ -73,6 +73,11 @@ class Setup:
         return self.table.columns
 
     @cached_property
+    def taught(self) -> Rows:
+        """Places of the samples that are learned from: those who train, or some of them."""
+        return self.task.learns_from(self.roles.train)
+
+    @cached_property
     def places(self) -> Mapping[str, int]:
         """Key -> place in the table."""
         return {key: row for row, key in enumerate(self.table.keys)}
@@ -261,7 +266,6 @@ def _made(
     cache: Path | None,
 ) -> Setup:
     task: Task = _task(config).build(config.task, table.columns, table.label_names, roles.train)
-    roles = replace(roles, train=task.learns_from(roles.train))
     return Setup(config, table, roles, task, normaliser, world, cache)
 
 

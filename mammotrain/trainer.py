@@ -159,7 +159,7 @@ def fit(job: Job, progress: Progress) -> Progress:
 
 
 def _epoch(job: Job, progress: Progress, told: Callable[[], bool]) -> None:
-    """Train on what is left of an epoch, and move ``progress`` to the next one's beginning."""
+    """Train on what is left of an epoch, and move ``progress`` on."""
     config = job.config
     pending = Pending(job.world, job.watcher, job.folder, told)
     job.model.train()
@@ -184,8 +184,9 @@ def _epoch(job: Job, progress: Progress, told: Callable[[], bool]) -> None:
             pending.flush()
             save(job, progress)
     pending.flush()
-    progress.epoch += 1
-    progress.position = 0
+    if progress.position >= job.steps_per_epoch:  # else ended by max_steps: the rest can follow
+        progress.epoch += 1
+        progress.position = 0
 
 
 def _step(job: Job, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:

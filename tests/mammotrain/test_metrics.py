@@ -269,6 +269,15 @@ def test_the_prior_follows_from_labels_and_ignores_unknown_ones() -> None:
     assert found.changes
 
 
+def test_a_class_that_weighs_more_in_the_loss_counts_as_seen_more_often() -> None:
+    labels = np.array([0] * 9 + [1])
+    found = priors.of_labels(labels, labels, 2, np.array([5 / 9, 5.0]))
+    assert found.sampled == pytest.approx((0.5, 0.5))
+    assert found.natural == pytest.approx((0.9, 0.1))
+    values = priors.correct(np.array([[0.5, 0.5]]), found)
+    assert values[0, 1] == pytest.approx(0.1)
+
+
 def test_scores_come_back_from_the_file_bit_for_bit(tmp_path: Path) -> None:
     table = scores.join({"fold0": make(n=50, classes=3, prevalence=0.5)})
     table.label[3] = scores.UNKNOWN

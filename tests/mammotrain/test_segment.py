@@ -155,6 +155,12 @@ def test_lesions_are_found_one_by_one_and_the_rest_is_false() -> None:
     assert _masks.matches(np.zeros_like(true), np.zeros_like(true), 0.1) == (0, 0, 0)
 
 
+def test_one_part_may_find_two_lesions_and_two_parts_one() -> None:
+    two, one = mask((2, 2, 8, 6), (2, 7, 8, 11)), mask((2, 2, 8, 11))
+    assert _masks.matches(two, one, 0.1) == (2, 2, 0)
+    assert _masks.matches(one, two, 0.1) == (1, 1, 0)
+
+
 def test_the_whole_picture_as_lesion_finds_no_small_one() -> None:
     true = mask((2, 2, 6, 6))
     assert _masks.matches(true, np.ones_like(true), 0.1) == (0, 1, 1)
@@ -475,8 +481,11 @@ def test_a_larger_picture_has_the_mean_of_its_tiles_probabilities() -> None:
                 times[top : top + 64, left : left + 32] += 1
     assert times.min() >= 1
     torch.testing.assert_close(found.sigmoid(), total / times, atol=2e-6, rtol=1e-5)
-    made.train()
-    assert made(given).logits.requires_grad
+
+
+def test_training_looks_at_what_it_is_given_at_once() -> None:
+    plain, tiled = model().train(), model(tile=(32, 32)).train()
+    assert torch.equal(plain(pictures()).logits, tiled(pictures()).logits)
 
 
 @pytest.mark.parametrize(("length", "tile"), [(64, 64), (65, 64), (100, 64), (1472, 512), (97, 33)])

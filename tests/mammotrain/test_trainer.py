@@ -224,6 +224,21 @@ def test_max_steps_ends_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     assert (progress.step, len(diary.lines), len(diary.metrics)) == (8, 8, 2)
 
 
+def test_a_run_that_max_steps_ended_in_the_middle_goes_on_as_if_it_had_not(
+    tmp_path: Path,
+) -> None:
+    whole, first, rest = Diary(), Diary(), Diary()
+    trainer.fit(job(tmp_path / "whole", whole), Progress())
+    trainer.fit(job(tmp_path / "parts", first, max_steps=8), Progress())
+    again = job(tmp_path / "parts", rest)
+    saved, _ = checkpoint.newest(tmp_path / "parts")
+    progress = trainer.restore(again, saved)
+    progress.ended = False
+    trainer.fit(again, progress)
+    hexes = [line["loss_hex"] for line in (*first.lines, *rest.lines)]
+    assert hexes == [line["loss_hex"] for line in whole.lines]
+
+
 def test_sigterm_writes_a_checkpoint_and_ends_with_five(tmp_path: Path) -> None:
     one = job(tmp_path)
     plain, calls = one.prepare, []
