@@ -24,12 +24,14 @@ from mammotrain.data.augment import NONE, Augmentation, Parameters, Where
 from mammotrain.data.cache import Progress
 from mammotrain.data.loader import Loader
 from mammotrain.data.normalise import Normaliser
+from mammotrain.data.pictures import IMAGE
 from mammotrain.data.shards import Table, difference, open_table
 from mammotrain.data.splits import Roles, Side
 from mammotrain.distributed import World
 from mammotrain.trainer import autocast, seed_all
 
 Rows = NDArray[np.int64]
+PREDICTED = "predicted_masks"  # of dataset.json
 INITIAL = -1  # the "step" whose random numbers make the initial weights
 
 
@@ -185,8 +187,11 @@ class Setup:
 
     def about(self) -> dict[str, Any]:
         """Return what a checkpoint remembers of its data."""
+        prepared = dict(self.table.preparation)
+        if self.config.data.member != IMAGE:  # true masks are another picture than predicted ones
+            prepared[PREDICTED] = bool(self.table.summary.get(PREDICTED))
         return {
-            "preparation": self.table.preparation,
+            "preparation": prepared,
             "sources": sorted({str(each["source"]) for each in self.table.summaries}),
             "score_names": list(self.task.score_names),
             "normaliser": self.normaliser.to_json(),

@@ -157,11 +157,11 @@ class UNet(nn.Module):
         return logits[..., :height, :width]
 
     def _of_tiles(self, images: Tensor, tile: tuple[int, int]) -> Tensor:
-        sides = tuple(images.shape[-2:])
+        sides = (int(images.shape[-2]), int(images.shape[-1]))  # numbers, when it is traced
         rows, columns = min(tile[0], sides[0]), min(tile[1], sides[1])
         if (rows, columns) == sides:
             return self._of_one(images)
-        total = images.new_zeros((len(images), self.shape.outputs, *sides), dtype=torch.float32)
+        total = images.new_zeros((images.shape[0], self.shape.outputs, *sides), dtype=torch.float32)
         times = total.new_zeros(sides)
         for y, x in product(starts(sides[0], rows), starts(sides[1], columns)):
             here = (..., slice(y, y + rows), slice(x, x + columns))

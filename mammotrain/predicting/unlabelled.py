@@ -18,7 +18,7 @@ from mammotrain.data.shards import Table, difference
 from mammotrain.data.splits import Roles
 from mammotrain.distributed import World
 from mammotrain.predicting.panel import Member
-from mammotrain.setup import Setup
+from mammotrain.setup import PREDICTED, Setup
 
 Rows = NDArray[np.int64]
 
@@ -109,6 +109,8 @@ def check_prepared(member: Member, table: Table) -> None:
         ConfigError: they were prepared differently, with the difference.
     """
     then, now = dict(member.about["preparation"]), dict(table.preparation)
+    if PREDICTED in then and PREDICTED not in now:
+        now[PREDICTED] = bool(table.summary.get(PREDICTED))
     del then["label_names"], now["label_names"]  # what somebody calls the classes is not looked at
     if changed := difference(then, now):
         raise ConfigError(

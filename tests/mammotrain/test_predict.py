@@ -469,6 +469,8 @@ def test_predicted_masks_become_shards_that_verify_repeat_and_train(
     ))  # fmt: skip
     run(Training(training, (str(made),), tmp_path / "stage2", device="cpu"), Watcher())
     assert (tmp_path / "stage2" / "report.json").is_file()
+    remembered = checkpoint.best(tmp_path / "stage2" / "checkpoints").state["about"]
+    assert remembered["preparation"]["predicted_masks"] is True  # true masks would be refused
 
 
 @pytest.mark.parametrize("bits", [8, 16])
