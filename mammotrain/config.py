@@ -15,6 +15,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
+from mammotrain.checks import one_of
 
 MODELS, TASKS = "mammotrain.models", "mammotrain.tasks"
 SECTIONS = ("data", "model", "task", "train", "demo", "tune", "ablate")
@@ -120,10 +121,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check what has limits; raises ConfigError."""
-        _one_of("train.optimiser", self.optimiser, OPTIMISERS)
-        _one_of("train.schedule", self.schedule, SCHEDULES)
-        _one_of("train.amp", self.amp, AMP)
-        _one_of("train.pretrained_fallback", self.pretrained_fallback, FALLBACKS)
+        one_of("train.optimiser", self.optimiser, OPTIMISERS)
+        one_of("train.schedule", self.schedule, SCHEDULES)
+        one_of("train.amp", self.amp, AMP)
+        one_of("train.pretrained_fallback", self.pretrained_fallback, FALLBACKS)
         for name in ("epochs", "batch_size", "accumulate", "validate_every", "keep"):
             _at_least(f"train.{name}", getattr(self, name), 1)
         for name in ("max_steps", "warmup_steps", "patience", "checkpoint_every", "seed"):
@@ -401,12 +402,6 @@ def value_of(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def _one_of(where: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        hint = plugins.suggest(value, list(known))
-        raise ConfigError(f"{where} must be one of {', '.join(known)}; got {value!r}.{hint}")
 
 
 def _at_least(where: str, value: int, low: int) -> None:

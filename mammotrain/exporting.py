@@ -20,6 +20,7 @@ from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 from mammotrain import config as configs
 from mammotrain import setup
+from mammotrain.checks import one_of
 from mammotrain.contracts import Shown, Task, ask
 from mammotrain.distributed import World
 from mammotrain.predicting import panel as panels
@@ -117,11 +118,7 @@ def export(request: Request) -> Checked:
             exported in this format, or what was exported says something else.
         DamageError: a damaged checkpoint or shard.
     """
-    if request.format not in FORMATS:
-        hint = plugins.suggest(request.format, list(FORMATS))
-        raise ConfigError(
-            f"--format must be one of {', '.join(FORMATS)}; got {request.format!r}.{hint}"
-        )
+    one_of("--format", request.format, FORMATS)
     if request.format == "onnx":
         _check_packages()
     if request.out.is_dir() or not request.out.parent.is_dir():

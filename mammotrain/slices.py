@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.core.errors import ConfigError
-from mammoprep.core.plugins import suggest
 from mammotrain.baselines import Columns, machines, numbers_of, texts_of
+from mammotrain.checks import one_of
 
 Texts = NDArray[np.str_]
 
@@ -54,10 +54,7 @@ def parts_by(columns: Columns, by: str) -> Texts:
     Raises:
         ConfigError: ``by`` is neither, or the table does not tell two of them apart.
     """
-    if by not in BY:
-        raise ConfigError(
-            f"--by must be one of {', '.join(BY)}; got {by!r}.{suggest(by, list(BY))}"
-        )
+    one_of("--by", by, BY)
     found = _known(columns).get(by)
     if found is None or len(np.unique(found[found != ""])) < 2:
         raise ConfigError(

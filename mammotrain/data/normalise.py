@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
+from mammotrain.checks import one_of
 from mammotrain.data import _warp
 
 MODES = ("none", "machine", "breast")
@@ -131,9 +131,7 @@ def fit(mode: str, columns: Columns, rows: Sequence[int] | NDArray[np.int64]) ->
     Raises:
         ConfigError: another mode, or no training sample has quantiles.
     """
-    if mode not in MODES:
-        hint = plugins.suggest(mode, list(MODES))
-        raise ConfigError(f"data.normalise must be one of {', '.join(MODES)}; got {mode!r}.{hint}")
+    one_of("data.normalise", mode, MODES)
     if mode == "none":
         return Normaliser(mode)
     known = [(int(row), _valid(columns["intensity"][row])) for row in rows]

@@ -34,9 +34,9 @@ from torch import Tensor, nn
 from torch.jit import is_tracing  # type: ignore[attr-defined]
 from torch.nn import functional
 
-from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 from mammotrain._torchvision import ensure_importable
+from mammotrain.checks import one_of
 from mammotrain.contracts import Output
 
 POOLS = ("avg", "max", "avgmax")
@@ -80,21 +80,13 @@ def variant(config: Config, known: Mapping[str, str]) -> str:
     Raises:
         ConfigError: no such variant, with the nearest name.
     """
-    if config.variant not in known:
-        raise ConfigError(
-            f"model.variant must be one of {', '.join(known)}; got {config.variant!r}."
-            f"{plugins.suggest(config.variant, list(known))}"
-        )
+    one_of("model.variant", config.variant, known)
     return known[config.variant]
 
 
 def check_pool(config: Config, known: Sequence[str] = POOLS) -> None:
     """Check how the grid is pooled; raises ConfigError."""
-    if config.pool not in known:
-        raise ConfigError(
-            f"model.pool must be one of {', '.join(known)}; got {config.pool!r}."
-            f"{plugins.suggest(config.pool, list(known))}"
-        )
+    one_of("model.pool", config.pool, known)
 
 
 def check_share(**shares: float) -> None:

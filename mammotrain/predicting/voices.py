@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mammoprep.core import plugins
-from mammoprep.core.errors import ConfigError
 from mammotrain import priors
+from mammotrain.checks import one_of
 from mammotrain.contracts import Batch, Output, Shown, Task, ask
 from mammotrain.data.shards import Table
 from mammotrain.distributed import World
@@ -69,9 +68,7 @@ class Voices:
         Raises:
             ConfigError: another name.
         """
-        if tta not in VIEWS:
-            hint = plugins.suggest(tta, list(VIEWS))
-            raise ConfigError(f"--tta must be one of {', '.join(VIEWS)}; got {tta!r}.{hint}")
+        one_of("--tta", tta, VIEWS)
         self._panel, self._views, self._world, self._wants = panel, VIEWS[tta], world, maps
         self._models: dict[int, nn.Module] = {}
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 from mammotrain import losses
+from mammotrain.checks import one_of
 from mammotrain.contracts import Output, Shown
 
 LOSSES = ("cross-entropy", "focal")
@@ -39,12 +40,8 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check the names; raises ConfigError."""
-        for name, known in (("loss", LOSSES), ("class_weights", WEIGHTS)):
-            value = getattr(self, name)
-            if value not in known:
-                hint = plugins.suggest(value, list(known))
-                listed = ", ".join(known)
-                raise ConfigError(f"task.{name} must be one of {listed}; got {value!r}.{hint}")
+        one_of("task.loss", self.loss, LOSSES)
+        one_of("task.class_weights", self.class_weights, WEIGHTS)
         if self.gamma < 0:
             raise ConfigError(f"task.gamma must be at least 0, got {self.gamma:g}.")
         if not 0 <= self.smoothing < 1:

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 from mammotrain import losses
+from mammotrain.checks import one_of
 from mammotrain.contracts import Output, Shown
 from mammotrain.tasks import _heads, classify
 from mammotrain.tasks._heads import Head
@@ -63,12 +63,8 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check names and limits; raises ConfigError."""
-        for name, known in (("loss", LOSSES), ("class_weights", losses.WEIGHTS)):
-            value = getattr(self, name)
-            if value not in known:
-                hint = plugins.suggest(value, list(known))
-                listed = ", ".join(known)
-                raise ConfigError(f"task.{name} must be one of {listed}; got {value!r}.{hint}")
+        one_of("task.loss", self.loss, LOSSES)
+        one_of("task.class_weights", self.class_weights, losses.WEIGHTS)
         for name in ("smoothing", "beta"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 from mammotrain import losses, outlines
+from mammotrain.checks import one_of
 from mammotrain.contracts import Output, Shown
 from mammotrain.outlines import Outlines
 from mammotrain.tasks import _masks
@@ -47,11 +47,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check names and ranges; raises ConfigError."""
-        if self.loss not in LOSSES:
-            hint = plugins.suggest(self.loss, list(LOSSES))
-            raise ConfigError(
-                f"task.loss must be one of {', '.join(LOSSES)}; got {self.loss!r}.{hint}"
-            )
+        one_of("task.loss", self.loss, LOSSES)
         for name, low, high in (("threshold", 0, 1), ("overlap", 0, 1)):
             value = getattr(self, name)
             if not low < value < high:
