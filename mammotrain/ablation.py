@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from mammoprep.core.errors import ConfigError
-from mammotrain import comparison, distributed
+from mammotrain import comparison, distributed, first
 from mammotrain import config as configs
 from mammotrain.cross import cross_in
 from mammotrain.report import page
 from mammotrain.run import Request, find_data
 from mammotrain.watching import Watcher
 
-FULL = "full"
+FULL, FIRST = "full", "first-stage"
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def ablate(asked: Ablation, watcher: Watcher) -> dict[str, Any]:
             out = request.out / name
             resume = request.resume and out.exists()
             one = replace(request, config=config, data=data, out=out, resume=resume)
+            one = first.ready(one, watcher, place=request.out / FIRST)
             cross_in(replace(one, cache=request.out / "cache"), watcher, world)
         found = comparison.compare([request.out / name for name in made])
         if world.leads:

@@ -53,7 +53,7 @@ def run(
     device: Device = "auto",
 ) -> None:
     """Train a recipe, score it, and write a report; with --resume go on bit for bit."""
-    from mammotrain import config
+    from mammotrain import config, first
     from mammotrain import run as runs
     from mammotrain.data.splits import Side
 
@@ -62,7 +62,7 @@ def run(
     place = out or Path("runs") / found.recipe
     request = runs.Request(found, tuple(data or ()), place, Side(fold), resume, device)
     with _screen() as screen:
-        report = runs.run(request, screen)
+        report = runs.run(first.ready(request, screen), screen)
     typer.echo(runs.summary(report, place))
 
 
@@ -85,7 +85,7 @@ def cv(
     device: Device = "auto",
 ) -> None:
     """Train once for every fold and pool the scores of what each run left out."""
-    from mammotrain import ablation, comparison, config, cross
+    from mammotrain import ablation, comparison, config, cross, first
     from mammotrain import run as runs
     from mammotrain.data.splits import Side
 
@@ -100,7 +100,8 @@ def cv(
             _print(comparison.table(ablation.ablate(asked, screen)))
             typer.echo(f"Look at: {place / 'report.html'}")
         else:
-            typer.echo(runs.summary(cross.cross(request, screen), place))
+            report = cross.cross(first.ready(request, screen), screen)
+            typer.echo(runs.summary(report, place))
 
 
 @app.command(name="eval")

@@ -1,7 +1,8 @@
 """A recipe (TOML) and ``--set`` -> one frozen RunConfig, complete before any work starts.
 
-A recipe has the tables ``[data]``, ``[model]``, ``[task]``, ``[train]`` and ``[demo]``; model and
-task name their plug-in, whose own ``Config`` says which other keys there are.
+A recipe has the tables ``[data]``, ``[model]``, ``[task]``, ``[train]`` and ``[demo]``, perhaps
+``[first]``, ``[tune]`` and ``[ablate]``; model and task name their plug-in, whose own ``Config``
+says which other keys there are.
 """
 
 import re
@@ -18,11 +19,12 @@ from mammoprep.core.errors import ConfigError
 from mammotrain.checks import one_of
 
 MODELS, TASKS = "mammotrain.models", "mammotrain.tasks"
-SECTIONS = ("data", "model", "task", "train", "demo", "tune", "ablate")
+SECTIONS = ("first", "data", "model", "task", "train", "demo", "tune", "ablate")
 OPTIMISERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
 AMP = ("none", "bf16", "fp16")
 FALLBACKS = ("stop", "none")
+MASKS = ("predicted", "truth")
 DEMO = ("demo",)  # the name of the data that a recipe makes itself
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
 T = TypeVar("T")
@@ -37,7 +39,8 @@ class DataConfig:
         sampling: ``natural``, ``balanced``, ``undersampled``, ``per-patient``, or
             ``positives=1/7``.
         normalise: ``none``, ``machine`` or ``breast``.
-        member: ``image``, or ``intersection.png``: the picture where the mask is set.
+        member: ``image``; ``intersection.png``, the picture where the mask is set and else 0; or
+            ``crop``, the picture around its mask, the whole one where the mask is empty.
         augment_on: ``cpu``, ``device`` or ``auto``.
         cache: Keep copies at ``size`` when the shards hold larger pictures.
         workers: Threads that read and decode.
@@ -54,6 +57,30 @@ class DataConfig:
     workers: int = 2
     tolerate_bad_shards: int = 0
     augmentation: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FirstConfig:
+    """Whose masks the pictures are shown by, when ``data.member`` is not the image; see ``first``.
+
+    Attributes:
+        recipe: A recipe that predicts masks; it is cross-validated first. Empty for none.
+        mask: ``predicted``; or ``truth``, the annotator's, which tell that there is a lesion.
+        set: Changes to that recipe.
+    """
+
+    recipe: str = ""
+    mask: str = "predicted"
+    set: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the names; raises ConfigError."""
+        one_of("first.mask", self.mask, MASKS)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether masks are predicted before the run."""
+        return bool(self.recipe) and self.mask == "predicted"
 
 
 @dataclass(frozen=True)
@@ -198,6 +225,7 @@ class RunConfig:
         task: Its own ``Config``.
         train: As of ``TrainConfig``.
         demo: As of ``DemoConfig``.
+        first: As of ``FirstConfig``.
         tune: Setting -> what ``tune`` tries; shapes no run.
         ablate: Name -> changes to the recipe that ``cv --ablate`` makes; shapes no run.
     """
@@ -211,6 +239,7 @@ class RunConfig:
     task: Any
     train: TrainConfig
     demo: DemoConfig
+    first: FirstConfig = FirstConfig()
     tune: Mapping[str, Space] = field(default_factory=dict)
     ablate: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -219,6 +248,7 @@ class RunConfig:
         return {
             "recipe": self.recipe,
             "dataset": self.dataset,
+            **({"first": asdict(self.first)} if self.first.recipe else {}),
             "data": asdict(self.data),
             "model": {"name": self.model_name, **asdict(self.model)},
             "task": {"name": self.task_name, **asdict(self.task)},
@@ -304,6 +334,7 @@ def from_table(recipe: str, table: Mapping[str, Any]) -> RunConfig:
         task=task,
         train=build(TrainConfig, table.get("train", {}), "train"),
         demo=build(DemoConfig, table.get("demo", {}), "demo"),
+        first=build(FirstConfig, table.get("first", {}), "first"),
         tune=_spaces(table.get("tune", {}), "tune"),
         ablate=_ablations(table.get("ablate", {})),
     )

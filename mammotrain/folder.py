@@ -30,6 +30,12 @@ FREE = ("train.epochs", "train.max_steps", "train.track", "train.pretrained_fall
 Line = Mapping[str, Any]
 
 
+def check_free(out: Path, *, resume: bool) -> None:
+    """Check that a run may have a folder, before any long work; raises ConfigError."""
+    if out.is_dir() and not resume and any(path.name != LOCK for path in out.iterdir()):
+        raise ConfigError(f"{out} is not empty. Give another --out, or --resume to go on there.")
+
+
 @contextmanager
 def held(out: Path, *, resume: bool) -> Iterator[None]:
     """Hold a run's folder: new or empty, or, to go on, that of the same run.
@@ -38,8 +44,7 @@ def held(out: Path, *, resume: bool) -> Iterator[None]:
         ConfigError: it holds something and ``resume`` is not given.
         ResourceError: another run holds it.
     """
-    if out.is_dir() and not resume and any(path.name != LOCK for path in out.iterdir()):
-        raise ConfigError(f"{out} is not empty. Give another --out, or --resume to go on there.")
+    check_free(out, resume=resume)
     out.mkdir(parents=True, exist_ok=True)
     with (out / LOCK).open("w") as file:
         try:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import mammoprep
 from mammoprep.core.errors import ConfigError
 from mammotrain import distributed, folder, setup
-from mammotrain.data.pictures import IMAGE
+from mammotrain.data.pictures import CROP, IMAGE
 from mammotrain.data.shards import Table
 from mammotrain.predicting import panel as panels
 from mammotrain.predicting import unlabelled
@@ -95,7 +95,11 @@ def predict(request: Request, watcher: Watcher) -> Outcome:
     with distributed.joined(request.device) as world:
         if world.size > 1:
             raise ConfigError("mammotrain predict is one process: start it without torchrun.")
-        voices = Voices(panel, request.tta, world, maps=True)
+        # a place in a part of a picture is no place in the picture
+        maps = panel.config.data.member != CROP
+        if not maps:
+            watcher.warn("The run sees what lies around masks: it gives no maps and no boxes.")
+        voices = Voices(panel, request.tta, world, maps=maps)
         _warn_of_flips(panel, request, watcher)
         if _is_dataset(request.input):
             table = _shards(request, panel, watcher)
@@ -195,8 +199,9 @@ def _files(request: Request, panel: Panel) -> Iterator[Any]:
         )
     if panel.config.data.member != IMAGE:
         raise ConfigError(
-            f"{request.run} was trained on {panel.config.data.member}, the picture where a mask is "
-            "set. Give shards that have them, such as those of mammotrain predict --masks."
+            f"{request.run} was trained on {panel.config.data.member}, pictures shown by a mask, and "
+            "files have none. Give shards that have them, such as those of mammotrain predict "
+            "--masks by the run that found the masks."
         )
     _check_id_map(request)
     if not Path(request.input).exists():

@@ -8,13 +8,13 @@ import csv
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mammoprep.core.errors import ConfigError, DivergedError
 from mammotrain import config as configs
-from mammotrain import folder
+from mammotrain import first, folder
 from mammotrain.config import RunConfig, Space
 from mammotrain.data.splits import Side
 from mammotrain.metrics import LOWER_IS_BETTER
@@ -26,7 +26,7 @@ from mammotrain.watching import Line, Watcher
 if TYPE_CHECKING:
     import optuna
 
-STUDY = "study.db"
+STUDY, FIRST = "study.db", "first-stage"
 TEN = 10.0
 TRIED_BEFORE_PRUNING = 5
 
@@ -84,6 +84,8 @@ def tune(request: Request, watcher: Watcher) -> dict[str, Any]:
             load_if_exists=True,
         )
         _take_up(study)
+        whole = RunRequest(base, request.data, request.out, device=request.device)
+        request = replace(request, data=first.ready(whole, watcher, request.out / FIRST).data)
         while (done := len(_ended(study))) < request.trials:
             trial = study.ask()
             watcher.warn(f"Trial {done + 1} of {request.trials}.")

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.core.errors import ConfigError
+from mammotrain.checks import one_of
+from mammotrain.data.around import around
 from mammotrain.data.shards import Table
 
 IMAGE, MASK, INTERSECTION = "image", "mask.png", "intersection.png"
-MEMBERS = (IMAGE, INTERSECTION)
+CROP = "crop"  # no member: the image around its mask
+MEMBERS = (IMAGE, INTERSECTION, CROP)
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that tell a picture's size
@@ -74,7 +77,7 @@ class Stored:
 
     Attributes:
         table: The samples.
-        member: ``image`` or ``intersection.png``.
+        member: ``image``, ``intersection.png``, or ``crop``: the image around its mask.
         masks: Whether masks may be asked for.
         stored: What the stored pictures are.
         shape: What they are made.
@@ -95,20 +98,24 @@ class Stored:
             table: The samples.
             rows: Those that will be asked for.
             size: (width, height) of the pictures, at most that of the stored ones; None for theirs.
-            member: ``image``, or ``intersection.png``.
+            member: ``image``, ``intersection.png`` or ``crop``.
             masks: Whether masks will be asked for.
 
         Raises:
-            ConfigError: no samples, several sizes, a ``size`` above the stored one, or a member
-                that some sample lacks.
+            ConfigError: no samples, several sizes, a ``size`` above the stored one, a member that
+                some sample lacks, or masks of pictures that are cut out around them.
             DamageError: the first picture is damaged.
         """
-        if member not in MEMBERS:
-            raise ConfigError(f"The picture must be one of {', '.join(MEMBERS)}; got {member!r}.")
+        one_of("data.member", member, MEMBERS)
+        if masks and member == CROP:
+            raise ConfigError(
+                "data.member crop shows what lies around a mask: a task that learns masks needs "
+                "image."
+            )
         self.table = table
         self.member, self.masks = member, masks
-        self._suffix = _suffixes(table, rows, member)
-        if masks:
+        self._suffix = _suffixes(table, rows, IMAGE if member == CROP else member)
+        if masks or member == CROP:
             _check_masks(table, rows)
         self.stored = self._probe(int(rows[0]), _one_size(table, rows))
         self.shape = _smaller(self.stored, size)
@@ -116,6 +123,8 @@ class Stored:
     def rows(self, member: str = "") -> NDArray[np.int64]:
         """Return all of the table's samples that have a member (the picture) and the size."""
         has = self.table.has(member) if member else np.array([bool(s) for s in self._suffix])
+        if not member and self.member == CROP:
+            has &= self.table.has(MASK)
         size = [self.stored.rows, self.stored.columns]
         fits = np.array([found == size for found in self.table.columns["geometry.size"]], bool)
         return np.flatnonzero(has & fits)
@@ -128,8 +137,13 @@ class Stored:
     def image(self, row: int, out: NDArray[Any]) -> None:
         """Write a picture to ``out``, (channels, rows, columns); raises DamageError."""
         picture = self._decoded(row, self._suffix[row], self.stored)
-        if self.smaller:
-            picture = cv2.resize(picture, out.shape[:0:-1], interpolation=cv2.INTER_AREA)
+        wanted = out.shape[1], out.shape[2]
+        if self.member == CROP:
+            picture = picture[around(self._mask(row), wanted)]
+        if picture.shape[:2] != wanted:
+            larger = picture.shape[0] < wanted[0] or picture.shape[1] < wanted[1]
+            how = cv2.INTER_LINEAR if larger else cv2.INTER_AREA
+            picture = cv2.resize(picture, wanted[::-1], interpolation=how)
         if self.shape.channels == 1:
             out[0] = picture
         else:
@@ -141,14 +155,16 @@ class Stored:
         In a smaller one every pixel is set that overlaps a set pixel, however little, so that no
         lesion gets lost.
         """
-        flat = Shape(1, self.stored.rows, self.stored.columns, 8)
-        picture = self._decoded(row, MASK, flat)
+        picture = self._mask(row)
         if self.smaller:
             share = cv2.resize(
                 picture.astype(np.float32), out.shape[:0:-1], interpolation=cv2.INTER_AREA
             )
             picture = np.where(share > 0, 255, 0).astype(np.uint8)
         out[0] = picture
+
+    def _mask(self, row: int) -> NDArray[Any]:
+        return self._decoded(row, MASK, Shape(1, self.stored.rows, self.stored.columns, 8))
 
     def _decoded(self, row: int, suffix: str, shape: Shape) -> NDArray[Any]:
         data = self.table.read(row, suffix)

@@ -1,0 +1,210 @@
+"""Two stages: masks are predicted by who has not seen the patient, once, and are said to be so."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mammoprep
+from mammoprep.core.errors import ConfigError
+from mammotrain import ablation, checkpoint, config, finished, first, setup
+from mammotrain import predict as predict_module
+from mammotrain.cross import cross
+from mammotrain.data.shards import open_table
+from mammotrain.distributed import joined
+from mammotrain.predict import Request as Asked
+from mammotrain.predict import predict
+from mammotrain.run import Request, run
+from mammotrain.trainer import Watcher
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+UNET = (
+    "train.amp=none", "data.size=[]", "train.max_steps=2", "train.epochs=1", "train.batch_size=8",
+    "train.warmup_steps=0", "train.pretrained=none", "train.ema=0", "data.workers=1",
+)  # fmt: skip
+SMALL = (
+    f"first.set={json.dumps(UNET)}", "data.size=[]", "data.augmentation={}", "train.epochs=1",
+    "train.max_steps=1", "train.batch_size=8", "train.pretrained=none", "data.workers=1",
+    "model.name=deq", "model.width=8", "model.groups=4",
+)  # fmt: skip
+
+
+class Telling(Watcher):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.lines.append(message)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("busi")
+    mammoprep.phantom("busi", home / "raw", patients=9, seed=4, size_scale=0.25)
+    mammoprep.build(
+        source="busi", input=home / "raw", out=home / "shards", size="32x32", folds=3, workers=1,
+        intersection=True,
+    )  # fmt: skip
+    return home / "shards"
+
+
+def asking(shards: Path, out: Path, *changes: str, **more: object) -> Request:
+    found = config.load("two-stage", (*SMALL, *changes))
+    return Request(found, (str(shards),), out, device="cpu", **more)
+
+
+@pytest.fixture(scope="module")
+def staged(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Request, Path]:
+    """A request whose first stage is done, and where that lies."""
+    out = tmp_path_factory.mktemp("runs") / "two"
+    return first.ready(asking(shards, out), Watcher()), out.with_name("two-first")
+
+
+def test_a_recipe_without_a_first_stage_is_left_as_it_is(shards: Path, tmp_path: Path) -> None:
+    plain = Request(config.load("densenet"), (str(shards),), tmp_path / "a")
+    assert first.ready(plain, Watcher()) is plain
+    assert "first" not in plain.config.to_table()
+
+
+def test_every_mask_is_of_the_model_that_left_the_sample_out(
+    staged: tuple[Request, Path], shards: Path
+) -> None:
+    request, place = staged
+    table = open_table(request.data)
+    rows = {str(key): row for row, key in enumerate(table.keys)}
+    found: dict[str, np.ndarray] = {}
+    for fold in range(3):
+        one = finished.open_run(place / "cv" / f"fold{fold}")
+        with joined("cpu") as world:
+            original = setup.open_shards(one.config, (str(shards),))
+            found |= masks_by(*finished.prepare(one, original, world))
+    assert sorted(found) == sorted(rows)
+    for key, mask in found.items():
+        stored = np.frombuffer(table.read(rows[key], "mask.png"), np.uint8)
+        assert np.array_equal(cv2.imdecode(stored, cv2.IMREAD_UNCHANGED) > 0, mask)
+    assert 0 < np.mean([mask.mean() for mask in found.values()]) < 1
+    about = table.summary["predicted_masks"]
+    assert about["learned_from"] == 0
+    assert len(set(about["weights_sha256"].values())) == 3
+
+
+def masks_by(made: setup.Setup, net: nn.Module) -> dict[str, np.ndarray]:
+    """Return the masks of what a run left out, straight from its model."""
+    found = {}
+    net.eval()
+    for shown in made.plain(made.roles.score):
+        with torch.no_grad():
+            said = net(shown.images).logits[:, 0].sigmoid().numpy()
+        for row, each in zip(shown.rows, said, strict=True):
+            found[str(made.table.keys[row])] = each >= made.task.config.threshold
+    return found
+
+
+def test_what_is_done_is_not_done_again(
+    staged: tuple[Request, Path], shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, place = staged
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(first, "cross", never)
+    monkeypatch.setattr(predict_module, "predict", never)
+    again = first.ready(asking(shards, request.out), Watcher())
+    assert again.data == request.data == (str(place / "predicted" / "dataset"),)
+    assert first.ready(request, Watcher()) is not request  # masks that are there are taken
+    assert first.ready(request, Watcher()).data == request.data
+
+
+def test_an_interrupted_first_stage_goes_on_and_gives_the_same_masks(
+    staged: tuple[Request, Path], shards: Path, tmp_path: Path
+) -> None:
+    _, place = staged
+    copy = tmp_path / "two-first"
+    shutil.copytree(place, copy)
+    whole = (copy / "predicted" / "dataset" / "dataset.json").read_bytes()
+    (copy / "cv" / "report.json").unlink()
+    shutil.rmtree(copy / "cv" / "fold2")
+    (copy / "predicted" / "dataset" / "dataset.json").unlink()
+    first.ready(asking(shards, tmp_path / "two"), Watcher())
+    assert (copy / "predicted" / "dataset" / "dataset.json").read_bytes() == whole
+
+
+def test_other_settings_of_the_first_stage_are_no_reason_to_mix(
+    staged: tuple[Request, Path], shards: Path
+) -> None:
+    request, _ = staged
+    other = f"first.set={json.dumps([*UNET, 'train.lr=0.5'])}"
+    with pytest.raises(ConfigError, match=r"other settings: train.lr: 0.001 -> 0.5"):
+        first.ready(asking(shards, request.out, other), Watcher())
+
+
+def test_true_masks_are_those_of_the_shards(
+    staged: tuple[Request, Path], shards: Path, tmp_path: Path
+) -> None:
+    truth = first.ready(asking(shards, tmp_path / "a", "first.mask=truth"), Watcher())
+    assert truth.data == (str(shards),)
+    predicted = replace(truth, data=staged[0].data)
+    with pytest.raises(ConfigError, match=r"first.mask is truth, but the masks of .* predicted"):
+        first.ready(predicted, Watcher())
+
+
+def test_what_the_first_stage_cannot_do_is_said_before_any_work(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asking(shards, tmp_path / "run", "first.recipe=densenet", "first.set=[]")
+    with pytest.raises(ConfigError, match="densenet is of task classify, which predicts no masks"):
+        first.ready(asked, Watcher())
+    with pytest.raises(ConfigError, match="must be one of predicted, truth"):
+        asking(shards, tmp_path / "run", "first.mask=guess")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "something").touch()
+    with pytest.raises(ConfigError, match="is not empty"):
+        first.ready(asking(shards, tmp_path / "full"), Watcher())
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"mammotrain cv unet-busi --data .* --data predicted"):
+        first.ready(asking(shards, tmp_path / "run"), Watcher())
+    assert not (tmp_path / "run-first").exists()
+
+
+def test_a_run_around_predicted_masks_gives_scores_but_no_places(
+    staged: tuple[Request, Path], tmp_path: Path
+) -> None:
+    request = replace(staged[0], out=tmp_path / "run")
+    run(request, Watcher())
+    remembered = finished.open_run(tmp_path / "run").config
+    assert remembered.first.recipe == "unet-busi"
+    heard = Telling()
+    said = predict(Asked(tmp_path / "run", request.data[0], tmp_path / "said", device="cpu"), heard)
+    assert any("no maps and no boxes" in line for line in heard.lines)
+    assert len(said.findings.samples) > 0
+    boxes = json.loads((tmp_path / "said" / "boxes.json").read_text())["samples"]
+    assert all(each["boxes"] == [] for each in boxes)
+
+
+@pytest.mark.slow
+def test_an_ablation_trains_the_first_stage_once_and_shows_each_variant_its_own_pictures(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(first, "cross", lambda *given: calls.append(1) or cross(*given))
+    request = asking(shards, tmp_path / "all")
+    found = ablation.ablate(ablation.Ablation("two-stage", SMALL, request), Watcher())
+    assert [Path(each["run"]).name for each in found["runs"]] == [
+        "full", "direct", "intersection", "truth"
+    ]  # fmt: skip
+    assert len(calls) == 1
+    content = {
+        name: finished.open_run(tmp_path / "all" / name / "fold0").place
+        for name in ("full", "truth")
+    }
+    kept = {k: checkpoint.best(v / "checkpoints").state["about"] for k, v in content.items()}
+    assert kept["full"]["preparation"]["predicted_masks"] is True
+    assert kept["truth"]["preparation"]["predicted_masks"] is False
