@@ -8,7 +8,9 @@ from typing import Any
 from mammoprep.core.errors import ConfigError
 from mammotrain import comparison, distributed, first
 from mammotrain import config as configs
+from mammotrain.config import RunConfig
 from mammotrain.cross import cross_in
+from mammotrain.data.pictures import IMAGE
 from mammotrain.report import page
 from mammotrain.run import Request, find_data
 from mammotrain.watching import Watcher
@@ -50,8 +52,6 @@ def ablate(asked: Ablation, watcher: Watcher) -> dict[str, Any]:
         )
     made = {name: configs.load(asked.recipe, (*asked.changes, *v)) for name, v in variants.items()}
     with distributed.joined(request.device) as world:
-        if world.leads:
-            request.out.mkdir(parents=True, exist_ok=True)
         data = find_data(request, watcher) if world.leads else ()
         data = distributed.gathered(data, world)[0]
         for number, (name, config) in enumerate(made.items()):
@@ -63,14 +63,21 @@ def ablate(asked: Ablation, watcher: Watcher) -> dict[str, Any]:
             cross_in(replace(one, cache=request.out / "cache"), watcher, world)
         found = comparison.compare([request.out / name for name in made])
         if world.leads:
-            _write(request.out, asked.recipe, found, variants)
+            _write(
+                request.out,
+                asked.recipe,
+                found,
+                {k: _note(made[k], v) for k, v in variants.items()},
+            )
     return found
 
 
-def _write(
-    out: Path, recipe: str, found: dict[str, Any], variants: dict[str, tuple[str, ...]]
-) -> None:
-    notes = {name: ", ".join(changes) for name, changes in variants.items()}
+def _note(config: RunConfig, changes: tuple[str, ...]) -> str:
+    told = config.data.member != IMAGE and not config.first.predicts
+    return ", ".join([*changes, *(["true masks, which tell the label"] if told else [])])
+
+
+def _write(out: Path, recipe: str, found: dict[str, Any], notes: dict[str, str]) -> None:
     (out / "ablation.json").write_text(json.dumps({**found, "changes": notes}, indent=1) + "\n")
     title = f"{Path(recipe).stem}: one ingredient left out at a time"
     page.write(out / "report.html", comparison.page(found, title, notes))

@@ -1,7 +1,8 @@
 """What is reached without looking for a disease: beside every table, on the same samples.
 
 ``majority`` knows how frequent the classes are, ``shortcut`` sees the grey level alone, and
-``metadata`` age, machine and view. All are fitted on the training samples and on nothing else.
+``metadata`` age, machine and view; ``mask``, where pictures are shown by a mask, sees the mask
+alone. All are fitted on the training samples and on nothing else.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,11 @@ Rows = NDArray[np.int64]
 Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
 
 KINDS = ("majority", "shortcut", "metadata")
+MASK = "mask"
+OF_MASKS = (
+    "area", "pieces", "elongation", "solidity", "compactness", "aspect", "mean", "spread",
+    "contrast",
+)  # fmt: skip
 FAR = 5.0  # standard deviations beyond which a value counts as this far
 CATEGORIES = 64
 FEWEST = 5  # samples of a category of its own
@@ -49,7 +55,7 @@ def predict(
     have it.
 
     Args:
-        kind: ``majority``, ``shortcut`` or ``metadata``.
+        kind: ``majority``, ``shortcut``, ``metadata`` or ``mask``.
         columns: Of samples.parquet, by name; what is absent is not used.
         labels: (table,) classes, -1 where unknown.
         training: Places of the samples to fit on.
@@ -96,13 +102,23 @@ def _metadata(columns: Columns, fitted: Rows, wanted: Rows) -> Floats:
     return _table(parts, fitted, wanted)
 
 
+def _mask(columns: Columns, fitted: Rows, wanted: Rows) -> Floats:
+    names = [f"quality.mask_{name}" for name in OF_MASKS]
+    parts = [
+        _number(numbers_of(columns[name]), fitted, wanted) for name in names if name in columns
+    ]
+    return _table(parts, fitted, wanted)
+
+
 FEATURES: Mapping[str, Callable[[Columns, Rows, Rows], Floats]] = {
     "shortcut": _shortcut,
     "metadata": _metadata,
+    MASK: _mask,
 }
 USED = {
     "shortcut": "intensity, quality.mean, quality.spread, quality.maximum",
     "metadata": "labels.age, labels.machine_id, acquisition.manufacturer, view",
+    MASK: "quality.mask_...",
 }
 
 

@@ -55,6 +55,7 @@ def run(
     """Train a recipe, score it, and write a report; with --resume go on bit for bit."""
     from mammotrain import config, first
     from mammotrain import run as runs
+    from mammotrain import summary as summaries
     from mammotrain.data.splits import Side
 
     changes = config.changes_for(data or (), recipe, tuple(set or ()))
@@ -63,7 +64,7 @@ def run(
     request = runs.Request(found, tuple(data or ()), place, Side(fold), resume, device)
     with _screen() as screen:
         report = runs.run(first.ready(request, screen), screen)
-    typer.echo(runs.summary(report, place))
+    typer.echo(summaries.summary(report, place))
 
 
 @app.command()
@@ -87,6 +88,7 @@ def cv(
     """Train once for every fold and pool the scores of what each run left out."""
     from mammotrain import ablation, comparison, config, cross, first
     from mammotrain import run as runs
+    from mammotrain import summary as summaries
     from mammotrain.data.splits import Side
 
     changes = config.changes_for(data or (), recipe, tuple(set or ()))
@@ -101,7 +103,7 @@ def cv(
             typer.echo(f"Look at: {place / 'report.html'}")
         else:
             report = cross.cross(first.ready(request, screen), screen)
-            typer.echo(runs.summary(report, place))
+            typer.echo(summaries.summary(report, place))
 
 
 @app.command(name="eval")
@@ -118,11 +120,11 @@ def evaluate(
     On the shards that it was trained with, what it left out is scored; else every sample.
     """
     from mammotrain import rescore
-    from mammotrain import run as runs
+    from mammotrain import summary as summaries
 
     with _screen() as screen:
         report, place = rescore.rescore(rescore.Request(run, tuple(data), out, device), screen)
-    typer.echo(runs.summary(report, place))
+    typer.echo(summaries.summary(report, place))
 
 
 @app.command()

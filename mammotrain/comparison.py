@@ -8,6 +8,8 @@ from rich.table import Table
 
 from mammoprep.core.errors import ConfigError
 from mammotrain import bootstrap, finished, thresholds
+from mammotrain.baselines import MASK
+from mammotrain.finished import Finished
 from mammotrain.report.page import fill
 
 Json = dict[str, Any]
@@ -27,12 +29,15 @@ def compare(runs: Sequence[Path], draws: int = bootstrap.DRAWS, seed: int = 0) -
 
     Returns:
         ``reference``, ``n``, ``groups``, and ``runs``: for each ``run``, ``metrics`` (values with
-        intervals) and ``gains`` (see ``bootstrap.compare``; None for the reference).
+        intervals) and ``gains`` (see ``bootstrap.compare``; None for the reference). ``baselines``:
+        name -> metrics, of the first run that has it; one that looks at masks has the run's name,
+        because runs may have other masks.
 
     Raises:
         ConfigError: one is no finished run, or they scored other samples.
     """
-    judged = [finished.open_run(run).judged() for run in runs]
+    opened = [finished.open_run(run) for run in runs]
+    judged = [each.judged() for each in opened]
     drawn = [bootstrap.draw(each.scores, thresholds.of(each), draws, seed) for each in judged]
     first = drawn[0]
     found = []
@@ -48,7 +53,18 @@ def compare(runs: Sequence[Path], draws: int = bootstrap.DRAWS, seed: int = 0) -
         "n": len(first.scores),
         "groups": len(set(first.scores.group.tolist())),
         "runs": found,
+        "baselines": _baselines(opened),
     }
+
+
+def _baselines(runs: Sequence[Finished]) -> Json:
+    found: Json = {}
+    for run in runs:
+        for kind, other in sorted(run.report["baselines"].items()):
+            if other["metrics"]:
+                name = f"{kind} of {run.place.name}" if kind == MASK else kind
+                found.setdefault(name, other["metrics"])
+    return found
 
 
 def table(found: Json) -> Table:
@@ -89,8 +105,21 @@ def page(found: Json, title: str, notes: Mapping[str, str] | None = None) -> str
         }
         for run in runs
     ]
-    context = {"found": found, "title": title, "metrics": metrics, "rows": rows}
+    others = [
+        {"name": kind, "cells": [_alone(values.get(name)) for name in metrics]}
+        for kind, values in found["baselines"].items()
+    ]
+    context = {"found": found, "title": title, "metrics": metrics, "rows": rows, "others": others}
     return fill("compared.html.j2", context)
+
+
+def _alone(estimate: Json | None) -> list[str]:
+    """Return a value and its own interval."""
+    if estimate is None or estimate["value"] is None:
+        return ["-"]
+    low, high = estimate.get("ci95") or (None, None)
+    value = f"{estimate['value']:.3f}"
+    return [value] if low is None else [value, f"{low:.3f} to {high:.3f}"]
 
 
 def _cell(estimate: Json, gain: Json | None) -> str:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from mammotrain.outlines import Outlines
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def ask(model: nn.Module, shown: Shown) -> Output:
 class Task(Protocol):
     """What is learned: targets, loss, and how a model's output becomes scores.
 
+    What only some tasks have is named by ``Weighs`` and ``Draws``.
+
     Attributes:
         outputs: Columns, or channels, of the logits.
         score_names: Classes that scores are given for, two or more.
@@ -124,4 +128,25 @@ class Task(Protocol):
 
         The first column summed over samples, by the second summed, is the measure.
         """
+        ...
+
+
+@runtime_checkable
+class Weighs(Protocol):
+    """A task in which a sample counts by its class.
+
+    Attributes:
+        weights: (classes,) float32, what a sample of each class counts in the loss: one of weight 2
+            is as good as seen twice, and probabilities are corrected for that.
+    """
+
+    weights: Tensor
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """A task whose output can be drawn on the picture."""
+
+    def outlines(self, output: Output, shown: Shown) -> Sequence[Outlines]:
+        """Return what to draw on each picture for people, (B,); needs the true masks."""
         ...

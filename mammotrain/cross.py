@@ -8,7 +8,7 @@ import numpy as np
 
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import base_split
-from mammotrain import baselines, distributed, evaluate, folder, measures, scores, setup, slices
+from mammotrain import distributed, evaluate, folder, measures, scores, setup, slices
 from mammotrain.data.shards import Table
 from mammotrain.data.splits import Side
 from mammotrain.distributed import World
@@ -17,7 +17,7 @@ from mammotrain.priors import Prior
 from mammotrain.run import Outcome, Request, find_data, run_in
 from mammotrain.scores import Scores
 from mammotrain.thresholds import Judged
-from mammotrain.trainer import Watcher
+from mammotrain.watching import Watcher
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _cross(request: Request, watcher: Watcher, world: World) -> dict[str, Any]:
         parts[side.name] = _part(outcome, side)
     pooled = _pooled(parts)
     specificity = outcome.setup.task.specificity
-    others = {kind: _baseline(parts, kind, specificity) for kind in baselines.KINDS}
+    others = {kind: _baseline(parts, kind, specificity) for kind in evaluate.kinds(outcome.setup)}
     prior = _mean([part.prior for part in parts.values()])
     judged = Judged(pooled.scores, specificity=specificity)
     split = f"cv by {by}" if by else "cv"
@@ -116,7 +116,7 @@ def _part(outcome: Outcome, side: Side) -> _Part:
         kept = np.array([made.columns["split"][row] != "test" for row in rows], bool)
         measured = {name: pair[kept] for name, pair in scored.measures.items()}
         scored = replace(scored, scores=scored.scores.take(kept), measures=measured)
-    others = {kind: evaluate.baseline(made, kind, scored.scores) for kind in baselines.KINDS}
+    others = {kind: evaluate.baseline(made, kind, scored.scores) for kind in evaluate.kinds(made)}
     return _Part(scored, others, evaluate.prior_of(made))
 
 

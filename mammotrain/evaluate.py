@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mammotrain import baselines, distributed, measures, scores, slices, trainer
-from mammotrain.contracts import Output, Shown
+from mammotrain import baselines, collapse, distributed, levels, measures, scores, slices, trainer
+from mammotrain.contracts import Draws, Output, Shown, Weighs
 from mammotrain.outlines import Outlines
 from mammotrain.priors import Prior, of_labels
 from mammotrain.report import assemble as reports
@@ -37,7 +37,8 @@ class Scored:
         loss: Mean of all.
         stats: Mean of everything that the model tells of a sample, such as solver steps.
         measures: Name -> (n, 2), a row a sample, in the order of ``scores``; see ``Task.measures``.
-        outlines: Key -> what is drawn on the sample's picture, for tasks that have ``outlines``.
+        outlines: Key -> what is drawn on the sample's picture, where that was asked for and the
+            task has ``outlines``.
     """
 
     scores: Scores
@@ -47,8 +48,15 @@ class Scored:
     outlines: Mapping[str, Outlines] = field(default_factory=dict)
 
 
-def score(setup: Setup, model: nn.Module, rows: Rows) -> Scored:
-    """Return what the model says of some samples; every rank gets all of it."""
+def score(setup: Setup, model: nn.Module, rows: Rows, *, draw: bool = False) -> Scored:
+    """Return what the model says of some samples; every rank gets all of it.
+
+    Args:
+        setup: Whose table the samples are of.
+        model: On its device.
+        rows: Places in the table.
+        draw: Whether outlines are wanted; at a validation nobody looks at them.
+    """
     names = setup.task.score_names
     places, values = [np.zeros(0, np.int64)], [np.zeros((0, len(names)))]
     sums: defaultdict[str, float] = defaultdict(float)
@@ -61,7 +69,8 @@ def score(setup: Setup, model: nn.Module, rows: Rows) -> Scored:
             sums[name] += value
         for name, pair in setup.task.measures(output, shown).items():
             found[name].append(pair.double().cpu().numpy())
-        drawn |= _outlines(setup, shown, output)
+        if draw:
+            drawn |= _outlines(setup, shown, output)
     measured = {name: np.concatenate(each) for name, each in found.items()}
     mine = np.concatenate(places), np.concatenate(values), dict(sums), measured, drawn
     return _joined(setup, distributed.gathered(mine, setup.world))
@@ -83,11 +92,10 @@ def _joined(setup: Setup, parts: Sequence[tuple[Any, ...]]) -> Scored:
 
 def _outlines(setup: Setup, shown: Shown, output: Output) -> dict[str, Outlines]:
     """Return key -> what is drawn on a picture; nothing for a task without outlines."""
-    draw = getattr(setup.task, "outlines", None)
-    if draw is None:
+    if not isinstance(setup.task, Draws):
         return {}
     keys = (str(setup.table.keys[row]) for row in shown.rows)
-    return dict(zip(keys, draw(output, shown), strict=True))
+    return dict(zip(keys, setup.task.outlines(output, shown), strict=True))
 
 
 def _sums(setup: Setup, shown: Shown, output: Output) -> dict[str, float]:
@@ -109,17 +117,16 @@ def prior_of(setup: Setup) -> Prior:
     seen = setup.task.classes[np.concatenate(list(rows))]
     copies = np.array([bool(v) for v in setup.columns["augmented"]], bool)
     natural = setup.task.classes[setup.taught[~copies[setup.taught]]]
-    weights = getattr(setup.task, "weights", None)  # a class that weighs twice is seen twice
-    counted = None if weights is None else weights.double().numpy()
+    counted = setup.task.weights.double().numpy() if isinstance(setup.task, Weighs) else None
     return of_labels(seen, natural, len(setup.task.score_names), counted)
 
 
 def report(
     setup: Setup, scored: Scored, validation: Scores, prior: Prior | None, *, split: str
 ) -> dict[str, Any]:
-    """Return the content of report.json: the model beside the three baselines."""
+    """Return the content of report.json: the model beside the baselines."""
     others: dict[str, Judged | str] = {}
-    for kind in baselines.KINDS:
+    for kind in kinds(setup):
         mine, theirs = (baseline(setup, kind, part) for part in (scored.scores, validation))
         if isinstance(mine, str) or isinstance(theirs, str):
             others[kind] = str(mine if isinstance(mine, str) else theirs)
@@ -127,6 +134,11 @@ def report(
             others[kind] = Judged(mine, theirs, specificity=setup.task.specificity)
     judged = Judged(scored.scores, validation, specificity=setup.task.specificity)
     return summed_up(setup, judged, scored.measures, others, prior, split=split)
+
+
+def kinds(setup: Setup) -> tuple[str, ...]:
+    """Return which baselines a run is beside: that of masks only where these are looked at."""
+    return (*baselines.KINDS, baselines.MASK) if setup.masks_shown else baselines.KINDS
 
 
 def baseline(setup: Setup, kind: str, asked: Scores) -> Scores | str:
@@ -157,10 +169,12 @@ def summed_up(
         prior: What probabilities are corrected by.
         split: Which samples these are, in words.
     """
+    sources = [str(summary["source"]) for summary in setup.table.summaries]
     about = reports.About(
         recipe=setup.config.recipe,
-        data=" + ".join(str(summary["source"]) for summary in setup.table.summaries),
+        data=" + ".join(sources),
         split=split,
+        first=levels.first_of(sources),
         prior=prior if prior is not None and prior.changes else None,
         seed=setup.config.train.seed,
     )
@@ -168,8 +182,11 @@ def summed_up(
     folds = judged.scores.fold
     shown = parts if folds is None else {"fold": folds, **parts}
     found = reports.assemble(judged, about, others, shown)
+    found["input"] = {"member": setup.config.data.member, "masks": setup.masks_shown}
     extra = measures.estimates(measured, judged.scores.group, about.draws, about.seed)
     found["measures"] = {name: each.to_json() | {"level": "image"} for name, each in extra.items()}
+    if (pictures := collapse.of_measures(measures.values(measured))) is not None:
+        found["collapsed"] = pictures.to_json()
     return found
 
 

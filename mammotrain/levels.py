@@ -1,6 +1,6 @@
 """From images to breasts and patients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from mammotrain.scores import Scores
 
 LEVELS = ("image", "breast", "patient")
 HOW = ("mean", "max")
+FIRST = {"rsna": "breast"}  # source -> what its challenge was scored by; of others the image
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
 
@@ -43,7 +44,7 @@ def aggregate(scores: Scores, level: str, how: str = "mean") -> Scores:
     if how == "max":
         values = _highest(scores.values, place)
     elif level == "breast":
-        values = _by_views(scores, breast)
+        values = by_views(scores.values, scores.view, breast)
     else:
         values = _by_breasts(scores, breast, patient)
     first = _first(place)
@@ -58,6 +59,12 @@ def aggregate(scores: Scores, level: str, how: str = "mean") -> Scores:
         scores.names,
         None if scores.fold is None else scores.fold[first],
     )
+
+
+def first_of(sources: Sequence[str]) -> str:
+    """Return the level that a report on these sources begins with."""
+    found = {FIRST.get(source, "image") for source in sources}
+    return found.pop() if len(found) == 1 else "image"
 
 
 def why_not(scores: Scores, level: str) -> str:
@@ -75,23 +82,29 @@ def why_not(scores: Scores, level: str) -> str:
     return f"the images of {count:,} have different classes" if count else ""
 
 
+def by_views(values: Floats, views: NDArray[np.str_], breast: Places) -> Floats:
+    """Return the scores of breasts: the mean of the images of a view, then of the breast's views.
+
+    Args:
+        values: (n, classes) scores of images.
+        views: (n,) their views; an empty text is a view too.
+        breast: (n,) number of each image's breast, from 0 without a gap.
+    """
+    names = np.char.add(np.char.add(breast.astype(np.str_), "/"), views)
+    _, view = np.unique(names, return_inverse=True)
+    return _mean(_mean(values, view), breast[_first(view)])
+
+
 def _breasts(scores: Scores) -> NDArray[np.str_]:
     return np.char.add(np.char.add(scores.group, "/"), scores.laterality)
 
 
 def _by_breasts(scores: Scores, breast: Places, patient: Places) -> Floats:
     """Scores of patients, by those of their breasts."""
-    values = _by_views(scores, breast)
+    values = by_views(scores.values, scores.view, breast)
     owner = patient[_first(breast)]
     combine: Callable[[Floats, Places], Floats] = _highest if values.shape[1] == 2 else _mean
     return combine(values, owner)
-
-
-def _by_views(scores: Scores, breast: Places) -> Floats:
-    """Scores of breasts: the mean of the images of a view, then of the views."""
-    names = np.char.add(np.char.add(breast.astype(np.str_), "/"), scores.view)
-    _, view = np.unique(names, return_inverse=True)
-    return _mean(_mean(scores.values, view), breast[_first(view)])
 
 
 def _first(place: Places) -> Places:

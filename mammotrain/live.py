@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from mammotrain.trainer import Line, Watcher
+from mammotrain.watching import Line, Watcher
 
 QUIET_SECONDS, LIVE_SECONDS = 30.0, 0.25  # between two lines, and two tables
 SMOOTH = 0.9  # of the loss that is shown

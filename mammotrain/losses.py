@@ -32,14 +32,21 @@ def focal(logits: Tensor, targets: Tensor, gamma: float = 2.0) -> Tensor:
     return other**gamma * bce(logits, targets)
 
 
-def focal_cross_entropy(logits: Tensor, targets: Tensor, gamma: float = 2.0) -> Tensor:
+def focal_cross_entropy(
+    logits: Tensor, targets: Tensor, gamma: float = 2.0, smoothing: float = 0.0
+) -> Tensor:
     """Focal loss of logits (B, classes) and class numbers (B,), for any number of classes.
 
-    A sample's cross-entropy counts by ``(1 - p)^gamma``, p the probability of its own class.
+    A sample's cross-entropy counts by ``(1 - p)^gamma``, p the probability of its own class. With
+    smoothing its target is spread over all classes, and p is the mean probability by that target;
+    of two classes that is ``focal`` of the ``smoothed`` targets.
     """
-    each = cross_entropy(logits, targets)
-    other = (-torch.expm1(-each)).clamp_min(torch.finfo(each.dtype).tiny)
-    return other**gamma * each
+    plain = cross_entropy(logits, targets)
+    each, other = plain, -torch.expm1(-plain)
+    if smoothing:
+        each = cross_entropy(logits, targets, smoothing)
+        other = (1 - smoothing) * other + smoothing * (1 - 1 / logits.shape[1])
+    return other.clamp_min(torch.finfo(each.dtype).tiny) ** gamma * each
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:

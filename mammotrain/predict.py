@@ -3,7 +3,7 @@
 import csv
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import mammoprep
 from mammoprep.core.errors import ConfigError
-from mammotrain import distributed, folder, setup
+from mammotrain import distributed, folder, setup, submission
 from mammotrain.data.pictures import CROP, IMAGE
 from mammotrain.data.shards import Table
 from mammotrain.predicting import panel as panels
@@ -67,10 +67,12 @@ class Outcome:
     Attributes:
         findings: All of it, as it was written.
         dataset: The folder of the new shards, or None.
+        breasts: Rows of ``submission.csv``; None where there is none.
     """
 
     findings: Findings
     dataset: Path | None
+    breasts: int | None = None
 
     @property
     def failed(self) -> int:
@@ -106,7 +108,8 @@ def predict(request: Request, watcher: Watcher) -> Outcome:
             with folder.held(request.out, resume=False):
                 findings = _begin(request, panel)
                 _ask_shards(request, table, voices, findings, watcher)
-                return _end(request, findings)
+                breasts = submission.save(request.out, findings.samples, table, watcher.warn)
+                return replace(_end(request, findings), breasts=breasts)
         files = _files(request, panel)
         with folder.held(request.out, resume=False):
             findings = _begin(request, panel)
@@ -199,8 +202,8 @@ def _files(request: Request, panel: Panel) -> Iterator[Any]:
         )
     if panel.config.data.member != IMAGE:
         raise ConfigError(
-            f"{request.run} was trained on {panel.config.data.member}, pictures shown by a mask, and "
-            "files have none. Give shards that have them, such as those of mammotrain predict "
+            f"{request.run} was trained on {panel.config.data.member}, pictures shown by a mask, "
+            "and files have none. Give shards that have them, such as those of mammotrain predict "
             "--masks by the run that found the masks."
         )
     _check_id_map(request)
@@ -311,4 +314,6 @@ def summary(outcome: Outcome, out: Path) -> str:
         lines.append(f"{count:,} were left out: {code}")
     if outcome.dataset is not None:
         lines.append(f"Shards with the predicted masks: {outcome.dataset}")
+    if outcome.breasts is not None:
+        lines.append(f"Breasts for the challenge, {outcome.breasts:,}: {out / submission.FILE}")
     return "\n".join([*lines, f"Look at: {out / 'scores.csv'}"])

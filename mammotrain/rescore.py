@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mammotrain import baselines, distributed, evaluate, finished, folder, setup
+from mammotrain import distributed, evaluate, finished, folder, setup
 from mammotrain.thresholds import Judged
-from mammotrain.trainer import Watcher
+from mammotrain.watching import Watcher
 
 NOT_AT_HAND = "the training samples are not at hand to fit it on"
 
@@ -47,9 +47,9 @@ def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
             f"{request.run} is asked about {len(made.roles.score):,} samples of {source} "
             f"({made.roles.name})."
         )
-        scored = evaluate.score(made, model, made.roles.score)
+        scored = evaluate.score(made, model, made.roles.score, draw=True)
         judged = Judged(scored.scores, None, run.threshold)
-        others: dict[str, Judged | str] = dict.fromkeys(baselines.KINDS, NOT_AT_HAND)
+        others: dict[str, Judged | str] = dict.fromkeys(evaluate.kinds(made), NOT_AT_HAND)
         split = made.roles.name
         found = evaluate.summed_up(made, judged, scored.measures, others, run.prior, split=split)
         if world.leads:

@@ -14,6 +14,7 @@ from torch import nn
 from mammoprep.core.errors import ConfigError
 from mammotrain import (
     checkpoint,
+    collapse,
     distributed,
     evaluate,
     folder,
@@ -36,10 +37,10 @@ from mammotrain.data.splits import Side
 from mammotrain.distributed import World
 from mammotrain.evaluate import Scored
 from mammotrain.setup import Setup
-from mammotrain.trainer import Job, Progress, Watcher
+from mammotrain.trainer import Job, Progress
+from mammotrain.watching import Watcher
 
 SHARDS, DEMO = Path("data/shards"), Path("data/demo")
-SHOWN = ("auroc", "average_precision", "macro_auroc", "f1", "macro_f1", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def _job(made: Setup, model: nn.Module, loader: Loader, out: Path, watcher: Watc
         batches=lambda epoch, position: made.stream(loader, epoch, position),
         steps_per_epoch=len(loader),
         prepare=made.shown,
-        validate=lambda scored: _validate(made, scored),
+        validate=partial(_validate, made, collapse.Warner(watcher.warn)),
         config=config,
         world=made.world,
         folder=out / folder.CHECKPOINTS,
@@ -245,9 +246,10 @@ def _job(made: Setup, model: nn.Module, loader: Loader, out: Path, watcher: Watc
     )
 
 
-def _validate(made: Setup, model: nn.Module) -> Mapping[str, float]:
+def _validate(made: Setup, warner: collapse.Warner, model: nn.Module) -> Mapping[str, float]:
     """Return the metrics of the validation samples, and the means of what the model tells."""
     found = evaluate.score(made, model, made.roles.validate)
+    warner.look(found.scores, found.measures)
     known = found.scores.labelled()
     values = metrics.point(known.label, known.values, None)
     if "macro_auroc" in values:  # what a recipe's monitor `auroc` means with several classes
@@ -285,7 +287,7 @@ def _finish(made: Setup, job: Job, out: Path) -> Outcome:
     """Score with the best weights, and write what a person looks at."""
     trainer.restore(job, checkpoint.best(job.folder))
     model = job.scored_model
-    scored = evaluate.score(made, model, made.roles.score)
+    scored = evaluate.score(made, model, made.roles.score, draw=True)
     validation = evaluate.score(made, model, made.roles.validate).scores
     prior, split = evaluate.prior_of(made), made.roles.name
     found = evaluate.report(made, scored, validation, prior, split=split)
@@ -293,20 +295,3 @@ def _finish(made: Setup, job: Job, out: Path) -> Outcome:
         evaluate.write(out, found, scored, folder.read_log(out), made)
     distributed.wait(made.world)
     return Outcome(made, scored, found)
-
-
-def summary(report: Mapping[str, Any], out: Path) -> str:
-    """Return what the command line prints at the end: scores, baselines, and where to look."""
-    lines = [f"Scored {report['n']:,} samples of {report['groups']:,} groups ({report['split']})."]
-    for name in SHOWN:
-        if (own := report["metrics"].get(name)) is None or own["value"] is None:
-            continue
-        others = [
-            f"{kind} {other['metrics'][name]['value']:.3f}"
-            for kind, other in report["baselines"].items()
-            if ((other["metrics"] or {}).get(name) or {}).get("value") is not None
-        ]
-        low, high = own.get("ci95") or (None, None)
-        interval = "" if low is None else f" ({low:.3f} to {high:.3f})"
-        lines.append(f"{name:<18}{own['value']:.3f}{interval}   beside: {', '.join(others) or '-'}")
-    return "\n".join([*lines, f"Look at: {out / 'report.html'}"])

@@ -85,6 +85,14 @@ class Setup:
         return {key: row for row, key in enumerate(self.table.keys)}
 
     @property
+    def masks_shown(self) -> str:
+        """Whose masks the pictures are shown by: ``truth``, ``predicted``, or empty."""
+        if self.config.data.member == IMAGE:
+            return ""
+        predicted = all(each.get(PREDICTED) for each in self.table.summaries)
+        return "predicted" if predicted else "truth"
+
+    @property
     def size(self) -> tuple[int, int] | None:
         """(width, height) of the model's input; None for that of the shards."""
         given = self.config.data.size

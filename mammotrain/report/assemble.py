@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mammotrain import bootstrap, levels, metrics, priors, slices
+from mammotrain import bootstrap, collapse, levels, metrics, priors, slices
 from mammotrain.bootstrap import Drawn, Estimate
 from mammotrain.priors import Prior
 from mammotrain.scores import Scores
@@ -35,6 +35,7 @@ class About:
         split: ``fold0``, ``test``, ``fold0+test``, or ``cv``.
         prior: What to correct the probabilities by, where sampling changed the prevalence.
         combine: ``mean`` or ``max``: from images to breasts and patients.
+        first: The level that the report begins with, where there is it; see ``levels.first_of``.
         draws: Resamples of the bootstrap; 0 for no intervals.
         seed: Decides them.
     """
@@ -44,6 +45,7 @@ class About:
     split: str
     prior: Prior | None = None
     combine: str = "mean"
+    first: str = "image"
     draws: int = bootstrap.DRAWS
     seed: int = 0
 
@@ -71,6 +73,8 @@ def assemble(
     threshold = of(judged)
     drawn = bootstrap.draw(judged.scores, threshold, about.draws, about.seed)
     upper = {level: _level(judged, level, about) for level in ("breast", "patient")}
+    first = about.first if (upper.get(about.first) or {}).get("n") else "image"
+    said = metrics.decide(judged.scores.values, threshold.each)
     return {
         "format_version": FORMAT_VERSION,
         "recipe": about.recipe,
@@ -81,8 +85,9 @@ def assemble(
         **_threshold(threshold),
         "prior": _prior(about.prior),
         "metrics": _metrics(drawn.estimates(), "image"),
-        "levels": {"combine": about.combine, **upper},
-        "confusion": _confusion(judged, threshold),
+        "levels": {"combine": about.combine, "first": first, **upper},
+        "collapsed": collapse.of_scores(judged.scores, said).to_json(),
+        "confusion": _confusion(judged.scores, said),
         "baselines": {
             name: _baseline(drawn, name, other, about)
             for name, other in sorted((baselines or {}).items())
@@ -165,9 +170,7 @@ def _level(judged: Judged, level: str, about: About) -> Json:
     return {**_counts(upper.scores), **_threshold(of(upper)), "metrics": _metrics(found, level)}
 
 
-def _confusion(judged: Judged, threshold: Threshold) -> list[list[int]] | None:
-    scores = judged.scores
-    said = metrics.decide(scores.values, threshold.each)
+def _confusion(scores: Scores, said: NDArray[np.int64] | None) -> list[list[int]] | None:
     if said is None:
         return None
     known = scores.label >= 0

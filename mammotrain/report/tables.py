@@ -25,12 +25,14 @@ TITLES = {
     "iou": "IoU, images with a lesion",
     "lesion_recall": "Share of lesions found",
     "false_positives": "False positives an image",
-    "collapsed": "Collapsed masks, images with a lesion",
+    "collapsed": "Collapsed, share of images",
 }
+IMAGE = "image"
 MAIN = ("auroc", "macro_auroc")
 MASKS = ("dice", "lesion_recall", "false_positives")
+LEADING = ("average_precision", "f1", "macro_f1", "balanced_accuracy")
+PF1 = ("pf1", "pf1_binarised")  # what a challenge was scored by; of decisions it is the F1
 FIGURES = 5  # at the top
-COLLAPSED = 0.9  # share of collapsed masks from which nothing else is worth reading
 OF_BASELINES = (
     *MAIN, "average_precision", "f1", "macro_f1", "accuracy", "balanced_accuracy", "pf1", "brier",
 )  # fmt: skip
@@ -38,7 +40,12 @@ BASELINES = {
     "majority": "Majority class",
     "shortcut": "Grey level alone",
     "metadata": "Age, machine, view",
+    "mask": "Mask alone",
 }
+TOLD = (
+    "True masks were shown: that there is a mask, and its outline, tell the label. This is no "
+    "score of a model that finds lesions."
+)
 NO_INTERVAL = "no interval"
 CONFUSION = 12  # classes of which every cell is shown
 PAIRS = 20
@@ -71,16 +78,27 @@ def _reasons(cells: Iterable[Json]) -> list[str]:
     return list(dict.fromkeys(cell["reason"] for cell in cells if cell["reason"]))
 
 
+def first_level(report: Json) -> tuple[str, Json]:
+    """Return the level that a report begins with, and its metrics."""
+    first = report["levels"].get("first", IMAGE)
+    return first, report["metrics"] if first == IMAGE else report["levels"][first]["metrics"]
+
+
+def _named(metric: str, level: str) -> str:
+    return title(metric) if level == IMAGE else f"{title(metric)}, by {level}"
+
+
 def headline(report: Json) -> dict[str, Any]:
     """Return the figures at the top and the sentences that warn."""
-    shown = [main_metric(report), "average_precision", "f1", "macro_f1", "balanced_accuracy"]
+    level, metrics = first_level(report)
+    shown = [main_metric(report), *LEADING]
+    if level != IMAGE:
+        shown = [*PF1, *(name for name in shown if name != "f1")]
     of_masks = {n: v for n, v in report.get("measures", {}).items() if n in MASKS}
-    every = {n: report["metrics"][n] for n in shown if n in report["metrics"]}
-    ordered = {**{n: of_masks[n] for n in MASKS if n in of_masks}, **every}
+    ordered = [(title(n), of_masks[n]) for n in MASKS if n in of_masks]
+    ordered += [(_named(n, level), metrics[n]) for n in shown if n in metrics]
     return {
-        "figures": [
-            {"name": title(n), **figure(found)} for n, found in list(ordered.items())[:FIGURES]
-        ],
+        "figures": [{"name": name, **figure(found)} for name, found in ordered[:FIGURES]],
         "prevalence": _prevalence(report),
         "alarms": alarms(report),
     }
@@ -93,16 +111,23 @@ def _prevalence(report: Json) -> str:
     return f"{100 * share:.1f} % {report['classes'][1]}"
 
 
+def first_alarms(report: Json) -> list[str]:
+    """Return what makes scores no scores: true masks in the pictures, a collapsed model."""
+    found = [TOLD] if report.get("input", {}).get("masks") == "truth" else []
+    return [*found, *([report["collapsed"]["reason"]] if report["collapsed"]["found"] else [])]
+
+
 def alarms(report: Json) -> list[str]:
     """Return what a reader must know before believing the scores."""
     name = main_metric(report)
-    found = _collapsed(report)
-    ends = report["metrics"][name]["ci95"]
+    level, metrics = first_level(report)
+    found = first_alarms(report)
+    ends = metrics[name]["ci95"]
     if ends is None:
-        found.append(f"{title(name)} has no interval: {report['metrics'][name]['reason']}.")
+        found.append(f"{_named(name, level)} has no interval: {metrics[name]['reason']}.")
     elif ends[0] <= 0.5 <= ends[1]:
         found.append(
-            f"Chance is not ruled out: the interval of {title(name)} holds 0.5 "
+            f"Chance is not ruled out: the interval of {_named(name, level)} holds 0.5 "
             f"({ends[0]:.3f} to {ends[1]:.3f})."
         )
     for baseline, other in report["baselines"].items():
@@ -115,18 +140,6 @@ def alarms(report: Json) -> list[str]:
                 f"({gain['ci95'][0]:+.3f} to {gain['ci95'][1]:+.3f})."
             )
     return found
-
-
-def _collapsed(report: Json) -> list[str]:
-    """Return the sentence that a model which says the same everywhere has coming."""
-    share = report.get("measures", {}).get("collapsed", {}).get("value")
-    if share is None or share < COLLAPSED:
-        return []
-    return [
-        f"The model has collapsed: in {100 * share:.0f} % of the images with a lesion its mask is "
-        "all background or all lesion. It has not learned to segment, however low its loss is, and "
-        "images without a lesion make it look right."
-    ]
 
 
 def facts(report: Json) -> list[tuple[str, str]]:
@@ -175,7 +188,9 @@ def _prior(report: Json) -> str:
 def scores(report: Json) -> dict[str, Any]:
     """Return the metrics of image, breast and patient level, one row a metric."""
     upper = {level: report["levels"][level] for level in ("breast", "patient")}
-    present = {"image": report} | {k: v for k, v in upper.items() if v["n"] is not None}
+    present = {IMAGE: report} | {k: v for k, v in upper.items() if v["n"] is not None}
+    first = first_level(report)[0]
+    present = {first: present[first]} | present
     rows: list[dict[str, Any]] = [
         {
             "title": title(name),

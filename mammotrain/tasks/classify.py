@@ -9,15 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 from mammotrain import losses
 from mammotrain.checks import one_of
 from mammotrain.contracts import Output, Shown
+from mammotrain.tasks import _labels
 
 LOSSES = ("cross-entropy", "focal")
-WEIGHTS = ("none", "balanced")
-UNKNOWN = -1
 
 
 @dataclass(frozen=True)
@@ -26,10 +24,12 @@ class Config:
 
     Attributes:
         target: ``label`` (the dataset's classes), or one of its labels, such as ``cancer``.
-        loss: ``cross-entropy``, or ``focal`` for two classes.
+        loss: ``cross-entropy``, or ``focal``.
         gamma: Of the focal loss.
         smoothing: Label smoothing, 0 to 1.
-        class_weights: ``none``, or ``balanced``: classes weigh alike, by the training samples.
+        class_weights: ``none``; ``balanced``: classes weigh alike, by the training samples;
+            ``effective``: by their effective number.
+        beta: Of the effective number.
     """
 
     target: str = "label"
@@ -37,15 +37,19 @@ class Config:
     gamma: float = 2.0
     smoothing: float = 0.0
     class_weights: str = "none"
+    beta: float = 0.9999
 
     def __post_init__(self) -> None:
         """Check the names; raises ConfigError."""
         one_of("task.loss", self.loss, LOSSES)
-        one_of("task.class_weights", self.class_weights, WEIGHTS)
-        if self.gamma < 0:
+        one_of("task.class_weights", self.class_weights, losses.WEIGHTS)
+        if not 0 <= self.gamma < float("inf"):
             raise ConfigError(f"task.gamma must be at least 0, got {self.gamma:g}.")
-        if not 0 <= self.smoothing < 1:
-            raise ConfigError(f"task.smoothing must be 0 to 1, got {self.smoothing:g}.")
+        for name in ("smoothing", "beta"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(
+                    f"task.{name} must be at least 0 and below 1, got {getattr(self, name):g}."
+                )
 
 
 class Classify:
@@ -77,17 +81,7 @@ class Classify:
 
     def loss(self, output: Output, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; each sample counts by its class's weight."""
-        logits = output.logits.float()
-        if self.outputs > 1:
-            each = losses.cross_entropy(logits, targets, self.config.smoothing)
-        else:
-            wanted = losses.smoothed(targets.float(), self.config.smoothing)
-            focal = self.config.loss == "focal"
-            each = (
-                losses.focal(logits[:, 0], wanted, self.config.gamma)
-                if focal
-                else losses.bce(logits[:, 0], wanted)
-            )
+        each = self._each(output.logits.float(), targets)
         return (each * self.weights.to(each.device)[targets]).mean()
 
     def scores(self, output: Output, shown: Shown) -> Tensor:
@@ -101,6 +95,18 @@ class Classify:
     def measures(self, output: Output, shown: Shown) -> dict[str, Tensor]:
         """Return nothing: the scores say all."""
         return {}
+
+    def _each(self, logits: Tensor, targets: Tensor) -> Tensor:
+        smoothing, gamma = self.config.smoothing, self.config.gamma
+        focal = self.config.loss == "focal"
+        if self.outputs > 1:
+            if focal:
+                return losses.focal_cross_entropy(logits, targets, gamma, smoothing)
+            return losses.cross_entropy(logits, targets, smoothing)
+        wanted = losses.smoothed(targets.float(), smoothing)
+        if focal:
+            return losses.focal(logits[:, 0], wanted, gamma)
+        return losses.bce(logits[:, 0], wanted)
 
 
 def build(
@@ -121,57 +127,14 @@ def build(
     Raises:
         ConfigError: no such target, it is no class, or the training samples hold only one.
     """
-    values, names = _values(config.target, columns, label_names)
-    classes = np.array([UNKNOWN if value is None else int(value) for value in values], np.int64)
-    if config.loss == "focal" and len(names) != 2:
-        raise ConfigError(
-            f"task.loss focal is for two classes, {config.target!r} has {len(names)}."
-        )
-    weights = (
-        _weights(config, classes[training], names) if training.size else torch.ones(len(names))
-    )
+    classes, names = _labels.classes_of(config.target, columns, label_names)
+    weights = torch.ones(len(names))
+    if training.size:
+        counts = _labels.counts_of(config.target, classes[training], names)
+        weights = losses.class_weights(counts, config.class_weights, config.beta)
     return Classify(config, classes, names, weights)
-
-
-def _weights(config: Config, classes: NDArray[np.int64], names: Sequence[str]) -> Tensor:
-    """Return what each class weighs in the loss, by the classes of the training samples."""
-    counts = np.bincount(classes[classes >= 0], minlength=len(names))
-    if np.count_nonzero(counts) < 2:
-        raise ConfigError(
-            f"task.target {config.target!r}: the training samples hold fewer than two classes "
-            f"({', '.join(f'{n} {c}' for n, c in zip(names, counts, strict=True))})."
-        )
-    if config.class_weights == "none":
-        return torch.ones(len(names))
-    share = counts / counts.sum()
-    return torch.tensor(1 / (np.maximum(share, 1e-9) * np.count_nonzero(counts))).float()
 
 
 def known(columns: Mapping[str, Sequence[Any]], config: Config) -> NDArray[np.bool_]:
     """Return which samples have the target."""
-    return np.array([value is not None for value in columns[_column(config.target, columns)]], bool)
-
-
-def _column(target: str, columns: Mapping[str, Sequence[Any]]) -> str:
-    name = "label" if target == "label" else f"labels.{target}"
-    if name not in columns:
-        have = ["label", *(c.removeprefix("labels.") for c in columns if c.startswith("labels."))]
-        hint = plugins.suggest(target, have)
-        raise ConfigError(f"task.target: no label {target!r}.{hint} Known: {', '.join(have)}.")
-    return name
-
-
-def _values(
-    target: str, columns: Mapping[str, Sequence[Any]], label_names: Sequence[str]
-) -> tuple[Sequence[Any], list[str]]:
-    """Return the target of every sample as class number or None, and the classes' names."""
-    values = columns[_column(target, columns)]
-    if target == "label":
-        return values, list(label_names)
-    found = sorted({value for value in values if value is not None})
-    if not set(found) <= {0, 1}:
-        raise ConfigError(
-            f"task.target {target!r} is no yes or no (values such as {found[:4]}). "
-            "Build the shards with --target to make it `label`."
-        )
-    return values, [f"not_{target}", target]
+    return _labels.known(columns, config.target)

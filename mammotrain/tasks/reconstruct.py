@@ -18,7 +18,7 @@ from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 from mammotrain import losses
 from mammotrain.contracts import Output, Shown
-from mammotrain.tasks import classify
+from mammotrain.tasks import _labels
 
 KL, KL_COST = "kl", "kl_cost"
 SILENT = 0.1  # nats below which a latent vector tells nothing of its picture
@@ -202,21 +202,20 @@ def build(
     Raises:
         ConfigError: no such target, or it is not yes or no.
     """
-    nobody = np.zeros(0, np.int64)  # of one class alone something can be learned here
-    plain = classify.build(classify.Config(target=config.target), columns, label_names, nobody)
-    if len(plain.score_names) != 2:
-        raise ConfigError(
-            f"task.target {config.target!r} has {len(plain.score_names)} classes; reconstruct "
-            "tells the usual from the rest: a label that is yes or no, such as cancer."
-        )
-    parts = [_one_hot(name, columns, len(plain.classes)) for name in config.conditions]
+    classes, names = _labels.classes_of(config.target, columns, label_names)
+    _labels.check_two(
+        config.target,
+        names,
+        "reconstruct tells the usual from the rest: a label that is yes or no, such as cancer.",
+    )
+    parts = [_one_hot(name, columns, len(classes)) for name in config.conditions]
     told = torch.cat(parts, dim=1) if parts else None
-    return Reconstruct(config, plain.classes, plain.score_names, told)
+    return Reconstruct(config, classes, names, told)
 
 
 def known(columns: Mapping[str, Sequence[Any]], config: Config) -> NDArray[np.bool_]:
     """Return which samples have the target."""
-    return classify.known(columns, classify.Config(target=config.target))
+    return _labels.known(columns, config.target)
 
 
 def _one_hot(name: str, columns: Mapping[str, Sequence[Any]], count: int) -> Tensor:

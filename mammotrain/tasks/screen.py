@@ -18,7 +18,7 @@ from mammoprep.core.errors import ConfigError
 from mammotrain import losses
 from mammotrain.checks import one_of
 from mammotrain.contracts import Output, Shown
-from mammotrain.tasks import _heads, classify
+from mammotrain.tasks import _heads, _labels
 from mammotrain.tasks._heads import Head
 
 LOSSES = ("bce", "focal")
@@ -103,7 +103,7 @@ class Screen:
         self.weights = weights
         self.heads = tuple(heads)
         self.outputs = 1 + sum(head.kind.width for head in heads)
-        main = np.where(classes == classify.UNKNOWN, np.nan, classes).astype(np.float32)
+        main = np.where(classes == _labels.UNKNOWN, np.nan, classes).astype(np.float32)
         self._wanted = np.stack([main, *(head.values for head in heads)], axis=1)
 
     def learns_from(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -182,23 +182,23 @@ def build(
         ConfigError: no such target, it is not yes or no, the training samples hold only one class,
             or no sample has a head's label.
     """
-    plain = classify.build(classify.Config(target=config.target), columns, label_names, training)
-    if len(plain.score_names) != 2:
-        raise ConfigError(
-            f"task.target {config.target!r} has {len(plain.score_names)} classes; screen tells two "
-            "apart. task.name=classify takes more."
-        )
-    counts = np.bincount(plain.classes[training][plain.classes[training] >= 0], minlength=2)
-    weights = losses.class_weights(counts, config.class_weights, config.beta)
+    classes, names = _labels.classes_of(config.target, columns, label_names)
+    _labels.check_two(
+        config.target, names, "screen tells two apart. task.name=classify takes more."
+    )
+    weights = torch.ones(len(names))
+    if training.size:
+        counts = _labels.counts_of(config.target, classes[training], names)
+        weights = losses.class_weights(counts, config.class_weights, config.beta)
     heads = [
         _head(name, config, columns, training) for name in _heads.KINDS if config.weight(name) > 0
     ]
-    return Screen(config, plain.classes, plain.score_names, weights, heads)
+    return Screen(config, classes, names, weights, heads)
 
 
 def known(columns: Mapping[str, Sequence[Any]], config: Config) -> NDArray[np.bool_]:
     """Return which samples have the target."""
-    return classify.known(columns, classify.Config(target=config.target))
+    return _labels.known(columns, config.target)
 
 
 def _head(

@@ -16,10 +16,10 @@ from mammotrain.checks import one_of
 from mammotrain.contracts import Output, Shown
 from mammotrain.outlines import Outlines
 from mammotrain.tasks import _masks
+from mammotrain.tasks._labels import UNKNOWN
 
 LOSSES = ("dice-bce", "dice-focal")
 NONE, LESION = "none", "lesion"
-UNKNOWN = -1
 
 
 @dataclass(frozen=True)

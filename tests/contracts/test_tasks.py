@@ -1,5 +1,6 @@
 """Promises of every task, from the day its file exists; ``contracts.Task`` has them in words."""
 
+import re
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
-from mammotrain.contracts import Output, Shown, Task
+from mammotrain.contracts import Draws, Output, Shown, Task, Weighs
 
 TASKS = "mammotrain.tasks"
 NAMES = plugins.names(TASKS)
@@ -224,6 +225,34 @@ def test_measures_are_a_sum_and_what_it_is_a_sum_of(name: str) -> None:
         assert pair.isfinite().all()
         assert (pair[:, 1] >= 0).all()
         assert (pair[pair[:, 1] == 0] == 0).all()
+
+
+@every_task
+def test_what_only_some_tasks_have_is_what_its_name_promises(name: str) -> None:
+    task = build(name)
+    if isinstance(task, Weighs):
+        assert task.weights.dtype == torch.float32
+        assert task.weights.shape == (len(task.score_names),)
+        assert (task.weights >= 0).all()
+    if isinstance(task, Draws):
+        drawn = task.outlines(output(name, task), shown(task))
+        assert [each.size for each in drawn] == [(SIDE, SIDE)] * len(ROWS)
+        lesion = task.classes[ROWS] == 1
+        assert [bool(each.true) for each in drawn] == lesion.tolist()
+
+
+def test_who_weighs_and_who_draws() -> None:
+    assert {name for name in NAMES if isinstance(build(name), Weighs)} >= {"classify", "screen"}
+    assert {name for name in NAMES if isinstance(build(name), Draws)} >= {"segment"}
+
+
+@every_task
+def test_tasks_share_no_more_than_what_is_for_all(name: str) -> None:
+    """A task can be left out: none imports another one."""
+    text = (Path(__file__).parents[2] / "mammotrain" / "tasks" / f"{name}.py").read_text()
+    imported = re.findall(r"from mammotrain\.tasks(?:\.(\w+))? import (.+)", text)
+    names = {part or each.strip() for part, many in imported for each in many.split(",")}
+    assert all(each.startswith("_") for each in names)
 
 
 @every_task

@@ -13,13 +13,14 @@ from torch import nn
 
 import mammoprep
 from mammoprep.core.errors import ConfigError
-from mammotrain import ablation, checkpoint, config, finished, first, setup
+from mammotrain import ablation, checkpoint, config, finished, first, setup, summary
 from mammotrain import predict as predict_module
 from mammotrain.cross import cross
 from mammotrain.data.shards import open_table
 from mammotrain.distributed import joined
 from mammotrain.predict import Request as Asked
 from mammotrain.predict import predict
+from mammotrain.report import tables
 from mammotrain.run import Request, run
 from mammotrain.trainer import Watcher
 
@@ -178,7 +179,10 @@ def test_a_run_around_predicted_masks_gives_scores_but_no_places(
     staged: tuple[Request, Path], tmp_path: Path
 ) -> None:
     request = replace(staged[0], out=tmp_path / "run")
-    run(request, Watcher())
+    report = run(request, Watcher())
+    assert report["input"] == {"member": "crop", "masks": "predicted"}
+    assert tables.first_alarms(report)[:1] != [tables.TOLD]
+    assert "mask" in report["baselines"]
     remembered = finished.open_run(tmp_path / "run").config
     assert remembered.first.recipe == "unet-busi"
     heard = Telling()
@@ -187,6 +191,19 @@ def test_a_run_around_predicted_masks_gives_scores_but_no_places(
     assert len(said.findings.samples) > 0
     boxes = json.loads((tmp_path / "said" / "boxes.json").read_text())["samples"]
     assert all(each["boxes"] == [] for each in boxes)
+
+
+def test_a_run_that_is_shown_true_masks_says_first_that_they_tell_the_label(
+    shards: Path, tmp_path: Path
+) -> None:
+    truth = asking(shards, tmp_path / "run", "first.mask=truth", "data.member=intersection.png")
+    report = run(first.ready(truth, Watcher()), Watcher())
+    assert report["input"] == {"member": "intersection.png", "masks": "truth"}
+    assert tables.alarms(report)[0] == tables.TOLD
+    assert tables.TOLD in (tmp_path / "run" / "report.html").read_text()
+    assert tables.TOLD in summary.summary(report, tmp_path)
+    alone = report["baselines"]["mask"]["metrics"]["macro_auroc"]["value"]
+    assert alone > 0.7  # a normal picture has no mask
 
 
 @pytest.mark.slow
@@ -208,3 +225,7 @@ def test_an_ablation_trains_the_first_stage_once_and_shows_each_variant_its_own_
     kept = {k: checkpoint.best(v / "checkpoints").state["about"] for k, v in content.items()}
     assert kept["full"]["preparation"]["predicted_masks"] is True
     assert kept["truth"]["preparation"]["predicted_masks"] is False
+    page = (tmp_path / "all" / "report.html").read_text()
+    assert page.count("true masks, which tell the label") == 1
+    assert {"majority", "mask of truth"} <= set(found["baselines"])  # constant masks tell nothing
+    assert "mask of truth" in page

@@ -20,7 +20,7 @@ from mammotrain.data.splits import Side
 from mammotrain.rescore import Request as Asked
 from mammotrain.rescore import rescore
 from mammotrain.run import Request, run
-from mammotrain.trainer import Watcher
+from mammotrain.watching import Watcher
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -215,6 +215,10 @@ def test_a_run_beside_itself_gains_nothing_and_a_better_one_gains(
     assert gained["difference"] > 0.2
     assert gained["ci95"][0] > 0
     assert found["runs"][0]["gains"] is None
+    report = finished.open_run(crossed).report["baselines"]
+    assert found["baselines"]["majority"] == report["majority"]["metrics"]
+    page = comparison.page(found, "Three runs")
+    assert f"{report['shortcut']['metrics']['auroc']['value']:.3f}" in page
 
 
 def test_runs_that_scored_other_samples_are_not_compared(crossed: Path) -> None:

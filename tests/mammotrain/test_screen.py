@@ -21,7 +21,7 @@ from mammotrain.contracts import Output, Shown
 from mammotrain.data import order
 from mammotrain.data.order import Pool
 from mammotrain.run import Request, run
-from mammotrain.tasks import _heads, screen
+from mammotrain.tasks import _heads, classify, screen
 from mammotrain.trainer import Watcher
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -228,11 +228,63 @@ def test_focal_of_many_classes_is_that_of_two_and_without_gamma_cross_entropy() 
     )
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.4])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_smoothed_focal_of_many_classes_is_its_closed_form(gamma: float, smoothing: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = 3 * torch.randn(60, 4, generator=generator, dtype=torch.float64)
+    classes = torch.randint(0, 4, (60,), generator=generator)
+    wanted = functional.one_hot(classes, 4) * (1 - smoothing) + smoothing / 4
+    share = logits.softmax(1)
+    right = (wanted * share).sum(1)
+    expected = (1 - right) ** gamma * -(wanted * share.log()).sum(1)
+    found = losses.focal_cross_entropy(logits, classes, gamma, smoothing)
+    torch.testing.assert_close(found, expected)
+
+
+def test_smoothed_focal_of_two_columns_is_that_of_one_logit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(50, 1, generator=generator)
+    targets = (torch.rand(50, generator=generator) < 0.5).long()
+    both = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    torch.testing.assert_close(
+        losses.focal_cross_entropy(both, targets, 2.0, 0.2),
+        losses.focal(logits[:, 0], losses.smoothed(targets.float(), 0.2), 2.0),
+    )
+
+
+def three(**options: Any) -> classify.Classify:
+    columns = {"label": column([0] * 300 + [1] * 90 + [2] * 10)}
+    config = classify.Config(**options)
+    return classify.build(config, columns, ("normal", "benign", "cancer"), np.arange(400))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("kind", losses.WEIGHTS)
+def test_classify_takes_every_loss_and_weight_with_any_number_of_classes(
+    kind: str, smoothing: float
+) -> None:
+    task = three(loss="focal", gamma=1.5, class_weights=kind, beta=0.99, smoothing=smoothing)
+    logits = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    classes = torch.from_numpy(task.classes)
+    each = losses.focal_cross_entropy(logits, classes, 1.5, smoothing)
+    counts = [300, 90, 10]
+    number = {"none": [1, 1, 1], "balanced": counts,
+              "effective": [sum(0.99**i for i in range(n)) for n in counts]}[kind]  # fmt: skip
+    weights = 1 / torch.tensor(number).double()
+    weights = (weights * 400 / (weights * torch.tensor(counts)).sum()).float()
+    torch.testing.assert_close(task.weights, weights)
+    expected = (each * weights[classes]).mean()
+    torch.testing.assert_close(task.loss(Output(logits), classes), expected)
+
+
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
 def test_focal_of_a_sure_model_has_a_gradient_that_is_a_number(gamma: float) -> None:
-    logits = torch.tensor([[100.0, 0, 0], [0, 100.0, 0]], requires_grad=True)
-    losses.focal_cross_entropy(logits, torch.tensor([0, 0]), gamma).sum().backward()
-    assert logits.grad.isfinite().all()
+    for smoothing in (0.0, 0.1):
+        logits = torch.tensor([[100.0, 0, 0], [0, 100.0, 0]], requires_grad=True)
+        targets = torch.tensor([0, 0])
+        losses.focal_cross_entropy(logits, targets, gamma, smoothing).sum().backward()
+        assert logits.grad.isfinite().all()
 
 
 # Undersampling

@@ -614,10 +614,21 @@ def test_a_model_that_says_the_same_everywhere_is_exposed(
     assert first[:40] in (tmp_path / "report.html").read_text()
 
 
-def test_a_model_that_sees_something_is_not_called_collapsed() -> None:
-    assert tables._collapsed({"measures": {"collapsed": {"value": 0.5}}}) == []
-    assert tables._collapsed({"measures": {"mae": {"value": 3.0}}}) == []
-    assert tables._collapsed({}) == []
+def test_outlines_are_drawn_only_where_somebody_asks_for_them(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    plain = segment.Segment.outlines
+
+    def counted(self: segment.Segment, output: Output, shown: Shown) -> list[Any]:
+        drawn.append(len(shown))
+        return plain(self, output, shown)
+
+    monkeypatch.setattr(segment.Segment, "outlines", counted)
+    with distributed.joined("cpu") as world:
+        outcome = run_in(asked(shards, tmp_path / "run", "train.max_steps=2"), Watcher(), world)
+    assert sum(drawn) == len(outcome.scored.scores)  # and none of the validations
+    assert set(outcome.scored.outlines) == set(outcome.scored.scores.key)
 
 
 def test_outlines_run_along_the_centres_of_border_pixels() -> None:
