@@ -2,9 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from hashlib import sha256
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +10,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoprep import finish, manifest
-from mammoprep.core import cards
+from mammoprep import derived
 from mammoprep.core.errors import ConfigError, DamageError
 from mammoprep.core.geometry import Geometry
 from mammoprep.core.schema import Record
+from mammoprep.derived import Sample
 from mammoprep.image import MammoImage
 from mammoprep.manifest import Built
 from mammoprep.samples import Row, read_member, read_samples
-from mammoprep.state import STATE, Output, check_is_new, hold, output_errors, seal, to_bytes
+from mammoprep.state import check_is_new, hold, output_errors
 from mammoprep.writers import encode
 from mammoprep.writers.measures import measure
-from mammoprep.writers.tar import TarWriter
 
 PREDICTED = "predicted_masks"  # of dataset.json
 UNANNOTATED = "none"  # nobody has looked: what a model said is no annotation
@@ -67,10 +64,11 @@ def write_shards(
     with output_errors(place), hold(place) as output:
         output.prepare_folders()
         settings = {**summary["settings"], "intersection": True}
-        _claim(output, {**summary, "settings": settings})
+        what = f"predicted masks of {summary['source']}"
+        derived.claim(output, {**summary, "settings": settings}, what)
         built = Built([], [], [])
         for name, inside in sorted(by_shard.items()):
-            _write(root, output, name, inside, masks, built)
+            derived.write_shard(output, name, _samples(root, inside, masks), built)
         if not built.rows:
             raise ConfigError(f"No sample of {root} was given a mask: there is nothing to write.")
         built.rows.sort(key=lambda row: str(row["key"]))
@@ -78,55 +76,21 @@ def write_shards(
             **summary,
             "settings": settings,
             PREDICTED: {**made_by, "from": summary["content_sha256"]},
-            "counts": _counts(summary, len(rows), built),
+            "counts": derived.counts(summary, len(rows), built),
             "shards": built.shards,
         }
-        return _describe(made, built, output)
+        return derived.describe(made, built, output)
 
 
-def _claim(output: Output, summary: Mapping[str, Any]) -> None:
-    """Write what keeps ``mammoprep build`` from taking the folder for one of its own."""
-    whose = {
-        "format_version": summary["format_version"],
-        "source": f"predicted masks of {summary['source']}",
-        "settings": summary["settings"],
-        "versions": summary["versions"],
-    }
-    output.write(output.root / STATE / "settings.json", to_bytes(whose))
+def _samples(root: Path, rows: Sequence[Row], masks: Masks) -> Iterator[Sample]:
+    """Yield those of a shard that are given a mask."""
+    for row in rows:
+        mask = masks(str(row["key"]))
+        if mask is not None:
+            yield _sample(root, row, mask)
 
 
-def _write(
-    root: Path, output: Output, name: str, rows: Sequence[Row], masks: Masks, built: Built
-) -> None:
-    """Write one shard and its sidecar, and add both to what was built."""
-    part = output.shards / f".{name}.tar.part"
-    part.unlink(missing_ok=True)
-    packed = []
-    with TarWriter(part) as tar:
-        for row in rows:
-            mask = masks(str(row["key"]))
-            if mask is None:
-                continue
-            metadata, members = _sample(root, row, mask)
-            written = tar.add(str(row["key"]), members)
-            places = {
-                m.suffix: {k: v for k, v in asdict(m).items() if k != "suffix"} for m in written
-            }
-            packed.append({**metadata, "shard": f"{name}.tar", "members": places})
-        if not packed:
-            return
-        digest = tar.close()
-    file = {"bytes": tar.size, "sha256": digest}
-    output.write(output.sidecar(name), seal({"tar": file, "rows": packed, "failures": []}))
-    output.publish(part, output.shards / f"{name}.tar")
-    built.rows.extend(manifest.flatten(row) for row in packed)
-    split = name.rsplit("-", 1)[0]
-    built.shards.append({"name": f"{name}.tar", "split": split, "samples": len(packed), **file})
-
-
-def _sample(
-    root: Path, row: Row, mask: NDArray[np.uint8]
-) -> tuple[dict[str, Any], list[tuple[str, bytes]]]:
+def _sample(root: Path, row: Row, mask: NDArray[np.uint8]) -> Sample:
     """Return a sample's new metadata and members, in the order they stand in the tar."""
     suffix = next(s for s in encode.SUFFIXES.values() if row.get(f"{s}.offset") is not None)
     stored = read_member(root, row, suffix)
@@ -179,33 +143,3 @@ def _outlines(mask: NDArray[np.uint8]) -> list[dict[str, Any]]:
         found.append({"box": [x, y, x + width, y + height], "polygon": polygon})
     nothing = {"kind": None, "pathology": None}
     return [{"id": number, **nothing, **roi} for number, roi in enumerate(found, 1)]
-
-
-def _counts(summary: Mapping[str, Any], inputs: int, built: Built) -> dict[str, Any]:
-    left_out = inputs - len(built.rows)
-    return {
-        "inputs": inputs,
-        "built": len(built.rows),
-        "samples": len(built.rows),
-        "failed": {},
-        "excluded": {"not_selected": left_out} if left_out else {},
-        "splits": manifest.split_counts(built.rows, summary["label_names"]),
-    }
-
-
-def _describe(summary: dict[str, Any], built: Built, output: Output) -> dict[str, Any]:
-    """Write the table, the page and last dataset.json."""
-    summary |= finish.checked(summary, built)
-    image = encode.SUFFIXES[summary["settings"]["format"]]
-    suffixes = finish.suffixes(built.rows, image)
-    table = manifest.samples_table(built.rows, cards.load(summary["source"]), suffixes)
-    files = {
-        "samples.parquet": table,
-        "failures.jsonl": b"",
-        "report.html": finish.page(summary, built, output, image),
-    }
-    for name, content in files.items():
-        output.write(output.root / name, content)
-    summary["files"] = {name: sha256(content).hexdigest() for name, content in files.items()}
-    output.write(output.root / "dataset.json", seal(summary))
-    return summary

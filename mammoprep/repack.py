@@ -2,22 +2,18 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from hashlib import sha256
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mammoprep import finish, manifest, plan, splits
-from mammoprep.core import cards
+from mammoprep import derived, plan, splits
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import AUGMENTED, Record
+from mammoprep.derived import Sample
 from mammoprep.manifest import Built
 from mammoprep.samples import Row, members, read_member, read_samples
 from mammoprep.select import predicate
-from mammoprep.state import STATE, Output, check_is_new, hold, output_errors, seal, to_bytes
-from mammoprep.writers.encode import SUFFIXES
-from mammoprep.writers.tar import TarWriter
+from mammoprep.state import check_is_new, hold, output_errors
 
 # What, besides the label, a fold should have its share of, where a dataset knows it.
 STRATA = ("labels.density", "labels.machine_id", "labels.site_id")
@@ -76,20 +72,21 @@ def repack(
     chosen = _with_originals(chosen, placed)
     with output_errors(out), hold(out) as output:
         output.prepare_folders()
-        _claim(output, summary)
+        derived.claim(output, summary, f"a split of {summary['source']}")
         built = Built([], [], [])
         for name, members_of in _shards(chosen, placed).items():
-            _write(root, output, name, members_of, built, step)
+            split = name.rsplit("-", 1)[0]
+            derived.write_shard(output, name, _samples(root, split, members_of, step), built)
         built.rows.sort(key=lambda row: str(row["key"]))
         changed = {"folds": folds, "seed": seed, "where": where}
         made = {
             **summary,
             "settings": {**summary["settings"], **changed},
             "repacked_from": summary["content_sha256"],
-            "counts": _counts(summary, rows, built),
+            "counts": derived.counts(summary, len(rows), built),
             "shards": built.shards,
         }
-        return _describe(made, built, output)
+        return derived.describe(made, built, output)
 
 
 def _with_originals(rows: Sequence[Row], placed: Mapping[str, str]) -> list[Row]:
@@ -102,17 +99,6 @@ def _with_originals(rows: Sequence[Row], placed: Mapping[str, str]) -> list[Row]
         if not row.get("augmented")
         or (found[str(row["key"])] and placed.get(str(row["group"])) not in nowhere)
     ]
-
-
-def _claim(output: Output, summary: Mapping[str, Any]) -> None:
-    """Write what keeps ``mammoprep build`` from taking the folder for one of its own."""
-    whose = {
-        "format_version": summary["format_version"],
-        "source": f"a split of {summary['source']}",
-        "settings": summary["settings"],
-        "versions": summary["versions"],
-    }
-    output.write(output.root / STATE / "settings.json", to_bytes(whose))
 
 
 def _record(row: Row) -> Record:
@@ -145,67 +131,13 @@ def _shards(rows: Sequence[Row], placed: Mapping[str, str]) -> dict[str, list[Ro
     return dict(sorted(found.items()))
 
 
-def _write(
-    root: Path,
-    output: Output,
-    name: str,
-    rows: Sequence[Row],
-    built: Built,
-    step: Callable[[], None],
-) -> None:
-    """Write one shard and its sidecar, and add both to what was built."""
-    split = name.rsplit("-", 1)[0]
-    part = output.shards / f".{name}.tar.part"
-    part.unlink(missing_ok=True)
-    packed = []
-    with TarWriter(part) as tar:
-        for row in rows:
-            contents = [(suffix, read_member(root, row, suffix)) for suffix in members(row)]
-            metadata = json.loads(dict(contents)["json"]) | {"split": split}
-            text = json.dumps(metadata, ensure_ascii=True, separators=(",", ":")).encode("ascii")
-            written = tar.add(
-                str(row["key"]), [(s, text if s == "json" else data) for s, data in contents]
-            )
-            places = {
-                m.suffix: {k: v for k, v in asdict(m).items() if k != "suffix"} for m in written
-            }
-            packed.append({**metadata, "shard": f"{name}.tar", "members": places})
-            step()
-        digest = tar.close()
-    file = {"bytes": tar.size, "sha256": digest}
-    sidecar = {"tar": file, "rows": packed, "failures": []}
-    output.write(output.sidecar(name), seal(sidecar))
-    output.publish(part, output.shards / f"{name}.tar")
-    built.rows.extend(manifest.flatten(row) for row in packed)
-    shard = {"name": f"{name}.tar", "split": split, "samples": len(rows), **file}
-    built.shards.append(shard)
-
-
-def _counts(summary: Mapping[str, Any], rows: Sequence[Row], built: Built) -> dict[str, Any]:
-    left_out = len(rows) - len(built.rows)
-    return {
-        "inputs": len(rows),
-        "built": len(built.rows),
-        "samples": len(built.rows),
-        "failed": {},
-        "excluded": {"not_selected": left_out} if left_out else {},
-        "splits": manifest.split_counts(built.rows, summary["label_names"]),
-    }
-
-
-def _describe(summary: dict[str, Any], built: Built, output: Output) -> dict[str, Any]:
-    """Write the table, the page and last dataset.json."""
-    summary |= finish.checked(summary, built)
-    image = SUFFIXES[summary["settings"]["format"]]
-    files = {
-        "samples.parquet": manifest.samples_table(
-            built.rows, cards.load(summary["source"]), finish.suffixes(built.rows, image)
-        ),
-        "failures.jsonl": b"",
-        "report.html": finish.page(summary, built, output, image),
-    }
-    for name, content in files.items():
-        output.write(output.root / name, content)
-    summary["files"] = {name: sha256(content).hexdigest() for name, content in files.items()}
-    output.write(output.root / "dataset.json", seal(summary))
-    return summary
+def _samples(
+    root: Path, split: str, rows: Sequence[Row], step: Callable[[], None]
+) -> Iterator[Sample]:
+    """Yield samples as they are, but for their split."""
+    for row in rows:
+        contents = [(suffix, read_member(root, row, suffix)) for suffix in members(row)]
+        metadata = json.loads(dict(contents)["json"]) | {"split": split}
+        text = json.dumps(metadata, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+        yield metadata, [(s, text if s == "json" else data) for s, data in contents]
+        step()

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -17,7 +17,7 @@ from mammoprep.core.tree import Tree
 from mammoprep.plan import Planned, Shard
 from mammoprep.state import Output, hash_file, output_errors, read_sealed, seal
 from mammoprep.worker import Answer, Child
-from mammoprep.writers.tar import TarWriter
+from mammoprep.writers.tar import Member, TarWriter, places
 
 MISSING = {"code": "file_missing", "detail": "listed in the table, not found in the input"}
 
@@ -165,14 +165,8 @@ def _hidden(digest: str, secret: str) -> str:
     return pseudonym(secret, "content", digest) if secret else digest
 
 
-def _row(shard: Shard, metadata: Mapping[str, Any], members: list[Any]) -> dict[str, Any]:
-    return {
-        **metadata,
-        "shard": f"{shard.name}.tar",
-        "members": {
-            m.suffix: {k: v for k, v in asdict(m).items() if k != "suffix"} for m in members
-        },
-    }
+def _row(shard: Shard, metadata: Mapping[str, Any], members: list[Member]) -> dict[str, Any]:
+    return {**metadata, "shard": f"{shard.name}.tar", "members": places(members)}
 
 
 def stamp_of(shard: Shard, tree: Tree) -> str:

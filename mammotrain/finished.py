@@ -1,6 +1,5 @@
 """A finished run's folder -> what is needed to ask its model about other pictures."""
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -101,7 +100,6 @@ def prepare(run: Finished, table: Table, world: World) -> tuple[Setup, nn.Module
         _check_new(run, table, roles)
     made = setup.prepare_scoring(run.config, table, roles, about["normaliser"], world)
     setup.check_same_data(about, made)
-    made.where = folder.read_config(run.place)["data"]["augment_on"]
     return made, _with_weights(made.model(), saved)
 
 
@@ -113,35 +111,14 @@ def _with_weights(model: nn.Module, saved: Checkpoint) -> nn.Module:
 
 def _check_new(run: Finished, table: Table, roles: Roles) -> None:
     """Refuse patients that the run has learned from, or chose its threshold on."""
-    seen = _groups(run.place / folder.GROUPS)
     columns = table.columns
-    named = len({str(each["source"]) for each in table.summaries}) > 1
     asked = {
-        (str(columns["source"][row]), _group(columns, row, named=named)) for row in roles.score
+        folder.pair(str(columns["source"][row]), str(columns["group"][row])) for row in roles.score
     }
-    if torn := sorted(asked & seen):
+    if torn := sorted(asked & folder.taught(run.place)):
         source, group = torn[0]
         raise DamageError(
             f"{run.place} was trained or chose its threshold on {len(torn):,} of these groups, "
             f"such as {group!r} of {source}: the scores would be too good. Give the shards that it "
             "was trained with, of which it is asked about the part that it left out, or others."
         )
-
-
-def _group(columns: Mapping[str, Any], row: int, *, named: bool) -> str:
-    group = str(columns["group"][row])
-    return group.removeprefix(f"{columns['source'][row]}/") if named else group
-
-
-def _groups(path: Path) -> set[tuple[str, str]]:
-    """Return (source, group) of everything that was not only scored."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        return {
-            (row["source"], row["group"].removeprefix(f"{row['source']}/"))
-            for row in rows
-            if row["role"] != "score"
-        }
-    except (OSError, KeyError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read ({type(error).__name__}).") from None

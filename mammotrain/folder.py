@@ -28,6 +28,7 @@ PACKAGES = (
 # What may change when a run goes on: for how long, who is told, and what happened before it began.
 FREE = ("train.epochs", "train.max_steps", "train.track", "train.pretrained_fallback")
 Line = Mapping[str, Any]
+Group = tuple[str, str]  # source, group
 
 
 def check_free(out: Path, *, resume: bool) -> None:
@@ -90,6 +91,28 @@ def write_groups(out: Path, columns: Mapping[str, Any], roles: Roles) -> None:
         writer.writerow(("source", "group", "role"))
         writer.writerows(sorted(rows))
     partial.replace(out / GROUPS)
+
+
+def taught(place: Path) -> frozenset[Group]:
+    """Return the groups that a run has learned from, or chose its threshold on.
+
+    Raises:
+        ConfigError: ``groups.csv`` of its folder cannot be read.
+    """
+    path = place / GROUPS
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return frozenset(
+            pair(row["source"], row["group"]) for row in rows if row["role"] != "score"
+        )
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read ({type(error).__name__}).") from None
+
+
+def pair(source: str, group: str) -> Group:
+    """Return a group's name apart from that of its source, which tables of several sources add."""
+    return source, group.removeprefix(f"{source}/")
 
 
 def flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:

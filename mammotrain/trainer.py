@@ -25,9 +25,7 @@ from mammotrain.config import TrainConfig
 from mammotrain.contracts import Batch, Output, Shown, Task, ask
 from mammotrain.distributed import World
 from mammotrain.metrics import LOWER_IS_BETTER
-from mammotrain.watching import SCALE, Done, Pending, advice
-from mammotrain.watching import Line as Line
-from mammotrain.watching import Watcher as Watcher
+from mammotrain.watching import SCALE, Done, Pending, Watcher, advice
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -7,9 +7,10 @@ equal bytes.
 import os
 import tarfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 BLOCK = 512
 
@@ -29,6 +30,14 @@ class Member:
     offset: int
     size: int
     sha256: str
+
+
+def places(members: Iterable[Member]) -> dict[str, dict[str, Any]]:
+    """Return suffix -> ``offset``, ``size`` and ``sha256``, as a shard's sidecar states them."""
+    found = {member.suffix: asdict(member) for member in members}
+    for place in found.values():
+        del place["suffix"]
+    return found
 
 
 def header(name: str, size: int) -> bytes:

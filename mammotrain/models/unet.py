@@ -117,7 +117,7 @@ class UNet(nn.Module):
         self.decoder = made.decoder
         self.dropout = nn.Dropout2d(config.dropout)
         self.head = made.segmentation_head
-        scale, shift = encoder._normalisation(self.encoder.pretrained_cfg, shape.channels)
+        scale, shift = encoder.normalisation(self.encoder.pretrained_cfg, shape.channels)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
 

@@ -173,7 +173,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(made.head_hidden_size, shape.outputs)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
-        scale, shift = _normalisation(made.pretrained_cfg, shape.channels)
+        scale, shift = normalisation(made.pretrained_cfg, shape.channels)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
 
@@ -233,8 +233,16 @@ def _inner(name: str) -> str:
     return name.removeprefix(ENCODER) if name.startswith(ENCODER) else ""
 
 
-def _normalisation(about: Mapping[str, Any], channels: int) -> tuple[Tensor, Tensor]:
-    """Return factor and summand (1, C, 1, 1) for pictures as the published weights know them."""
+def normalisation(about: Mapping[str, Any], channels: int) -> tuple[Tensor, Tensor]:
+    """Return factor and summand for pictures as the published weights know them.
+
+    Args:
+        about: timm's ``pretrained_cfg``: ``mean`` and ``std`` of each of its channels, of 0-1.
+        channels: Of the pictures; when there are not as many, the means over the channels count.
+
+    Returns:
+        float32 (1, C, 1, 1) both.
+    """
     mean, std = torch.tensor(about["mean"]), torch.tensor(about["std"])
     if channels != len(mean):
         mean, std = mean.mean().repeat(channels), std.mean().repeat(channels)

@@ -1,6 +1,5 @@
 """RUN -> the models that are asked: one of a run, or one a fold of a cv, and who may be asked."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +15,8 @@ from mammotrain import checkpoint, finished, folder
 from mammotrain.checkpoint import Checkpoint, Tensors
 from mammotrain.config import RunConfig
 from mammotrain.finished import Finished
+from mammotrain.folder import Group
 from mammotrain.priors import Prior
-
-Group = tuple[str, str]  # source, group
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class Panel:
     def may_ask(self, columns: Mapping[str, Any]) -> NDArray[np.bool_]:
         """Return which member knows nothing of which sample's group, (samples, members)."""
         sources, groups = columns["source"], columns["group"]
-        pairs = [_pair(str(s), str(g)) for s, g in zip(sources, groups, strict=True)]
+        pairs = [folder.pair(str(s), str(g)) for s, g in zip(sources, groups, strict=True)]
         return np.array([[pair not in m.taught for m in self.members] for pair in pairs], bool)
 
     def thresholds(self, asked: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -140,20 +138,4 @@ def _folders(place: Path) -> list[Path]:
 
 def _member(run: Finished, threshold: float | None) -> Member:
     saved = checkpoint.best(run.place / folder.CHECKPOINTS)
-    return Member(run, saved, _taught(run.place / folder.GROUPS), threshold)
-
-
-def _taught(path: Path) -> frozenset[Group]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        return frozenset(
-            _pair(row["source"], row["group"]) for row in rows if row["role"] != "score"
-        )
-    except (OSError, KeyError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read ({type(error).__name__}).") from None
-
-
-def _pair(source: str, group: str) -> Group:
-    """Return a group's name apart from that of its source, which tables of several sources add."""
-    return source, group.removeprefix(f"{source}/")
+    return Member(run, saved, folder.taught(run.place), threshold)

@@ -16,7 +16,7 @@ from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError, ResourceError
 
 if TYPE_CHECKING:
-    from mammotrain.trainer import Watcher
+    from mammotrain.watching import Watcher
 
 PACKAGE = "mammotrain.trackers"
 

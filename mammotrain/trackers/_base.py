@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mammotrain.folder import flat
-from mammotrain.trainer import Line, Watcher
+from mammotrain.watching import Line, Watcher
 
 MEMORY, HIDDEN = "tracking.json", "(not shown)"
 WORD = re.compile(r"[A-Za-z0-9_+%-]{1,40}(=\d+/\d+)?")  # no dot, no slash: not a file's name
