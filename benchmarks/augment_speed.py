@@ -13,16 +13,14 @@ float32 in [0, 1] as a batch, as all other ways give it.
 import argparse
 import json
 import os
-import platform
 import time
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import cv2
+import machine
 import numpy as np
 import optional_peers
 import torch
@@ -164,26 +162,6 @@ def compared(size: tuple[int, int, int], rounds: int, device: torch.device) -> d
     }
 
 
-def version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "load_at_start": [round(value, 2) for value in os.getloadavg()],
-        "python": platform.python_version(),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
@@ -195,10 +173,8 @@ def main() -> None:
     cv2.setNumThreads(options.threads)
     device = torch.device(options.device)
     result = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(device),
+        **machine.described(*PACKAGES, device=options.device),
         "threads": options.threads,
-        "versions": {name: version(name) for name in PACKAGES},
         "what": "flip, affine, brightness and contrast, cut-out; picture and mask",
         "sizes": [compared(size, options.rounds, device) for size in SIZES],
     }

@@ -13,20 +13,17 @@ Writes benchmarks/results/cvae_trial.json: figures only.
 """
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cv2
+import machine
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -41,7 +38,7 @@ from mammotrain.run import Request
 from mammotrain.scores import Scores
 from mammotrain.setup import Setup
 from mammotrain.thresholds import Judged
-from mammotrain.trainer import Watcher
+from mammotrain.watching import Watcher
 
 Floats = NDArray[np.float64]
 Pictures = NDArray[np.float32]  # (n, rows, columns), 0-1
@@ -265,18 +262,6 @@ def trial(data: Path, out: Path, more: tuple[str, ...]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def machine() -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "unknown")
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "load": [round(value, 1) for value in os.getloadavg()],
-        "python": platform.python_version(),
-        "torch_threads": torch.get_num_threads(),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--input", type=Path, help="mini-MIAS or a part of it")
@@ -284,16 +269,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800, help="of each fold")
     given = parser.parse_args()
     torch.set_num_threads(1)  # more wait for each other at this size
-    before = machine()
+    before = machine.described("torch", "numpy", "mammoprep")
     with tempfile.TemporaryDirectory() as scratch:
         work = given.work or Path(scratch)
         steps = f"train.max_steps={given.steps}"
         result: dict[str, Any] = {
             "what": "recipe cvae at a small size: AUROC of a target, and of spoilt against "
             "untouched pictures without the target; out of fold",
-            "date": datetime.date.today().isoformat(),
-            "machine": before,
-            "versions": {name: version(name) for name in ("torch", "numpy", "mammoprep")},
+            **before,
             "phantoms": trial(phantoms(work / "rsna"), work / "rsna" / "cv", (steps,)),
         }
         if given.input:

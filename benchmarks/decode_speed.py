@@ -8,10 +8,8 @@ file. Ratios are of processor time, of the same file in the same round. See docs
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -24,6 +22,7 @@ from statistics import median
 from typing import Any
 
 import cv2
+import machine
 import png_encoders
 import speed_build
 from peers import MEDIP, NOTEBOOKS, install_medip, medip_seconds
@@ -225,23 +224,6 @@ def finished(files: Sequence[Path], scratch: Path) -> list[Any]:
     return [picture for picture in found if picture is not None]
 
 
-def machine() -> dict[str, Any]:
-    return {
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "load_at_start": [round(v, 2) for v in os.getloadavg()],
-        "python": platform.python_version(),
-        "system": platform.system(),
-    }
-
-
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor()
-
-
 def phantoms(given: Path | None, effort: Effort, scratch: Path) -> Path:
     """Return a folder of phantoms in the layout of rsna, made now unless one is given."""
     if given is not None:
@@ -254,12 +236,12 @@ def phantoms(given: Path | None, effort: Effort, scratch: Path) -> Path:
 
 def measure(options: argparse.Namespace, effort: Effort, scratch: Path) -> dict[str, Any]:
     """Run everything and return the result."""
+    here = machine.described("dicomsdl", "pylibjpeg", "pylibjpeg-openjpeg")
     result: dict[str, Any] = {
         "what": "file to finished 728x1456 PNG; processor time, one core",
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        **here,
         "quick": options.quick,
-        "machine": machine(),
-        "versions": {**versions(), **peer_versions()},
+        "versions": {**versions(), **here["versions"]},
     }
     raw = phantoms(options.phantoms, effort, scratch)
     groups = [
@@ -302,12 +284,6 @@ def medip(
         return f"left out: {MEDIP[0]} could not be installed; is there a network?"
     print("medip ...", flush=True)
     return race_medip(groups, program, effort.rounds, scratch / "medip_pictures")
-
-
-def peer_versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("dicomsdl", "pylibjpeg", "pylibjpeg-openjpeg")}
 
 
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -13,20 +13,16 @@ Writes benchmarks/results/deq_solver.json.
 """
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import random
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import machine
 import optional_peers
 import torch
 from torch import Tensor
@@ -177,18 +173,6 @@ def report(
     }
 
 
-def machine() -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "unknown")
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "load_at_start": [round(value, 2) for value in os.getloadavg()],
-        "python": platform.python_version(),
-        "system": platform.system(),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, nothing written")
@@ -201,9 +185,7 @@ def main() -> None:
     result = {
         "what": f"one training step, batch {BATCH}, tolerance {TOLERANCE:g} forward and adjoint; "
         "processor seconds on one thread, median",
-        "date": datetime.date.today().isoformat(),
-        "machine": machine(),
-        "versions": {name: version(name) for name in ("torch", "torchdeq") if find_spec(name)},
+        **machine.described("torch", "torchdeq"),
         "cases": [measure(case, 2 if quick else 3 if case.pixels > 64 else 11) for case in cases],
     }
     text = json.dumps(result, indent=2)

@@ -9,10 +9,8 @@ Both pictures of every file are compared at the default size and at half of it, 
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import shutil
 import tempfile
 import time
@@ -23,6 +21,7 @@ from typing import Any
 
 import cv2
 import imagecodecs
+import machine
 import numpy as np
 import pydicom
 from pydicom.encaps import encapsulate, get_frame
@@ -503,12 +502,7 @@ def main() -> None:
         rsna.write(raw, patients=options.images, seed=11, workers=os.cpu_count() or 1)
     result = {
         "what": "fast against exact; grey levels of 255 inside the breast, output pixels",
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "machine": {
-            "cpu": cpu_name(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-        },
+        **machine.described(),
         "versions": versions(),
         "contrasts": CONTRASTS,
         "clear": CLEAR,
@@ -523,13 +517,6 @@ def main() -> None:
     options.out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
     shutil.rmtree(scratch)
-
-
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor()
 
 
 if __name__ == "__main__":

@@ -7,11 +7,9 @@ a GPU it says so, and what it writes is then only about the CPU. Writes results/
 """
 
 import argparse
-import datetime
 import hashlib
 import json
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import imagecodecs
+import machine
 import numpy as np
 
 from mammoprep.builder import build
@@ -111,13 +110,10 @@ def main() -> None:
     if raw is None:
         raw = Path(tempfile.mkdtemp()) / "rsna"
         rsna.write(raw, patients=max(4, options.images // 4), seed=5)
+    here = machine.described()
     result: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "machine": {
-            "cores": os.cpu_count(),
-            "gpu": hardware(),
-            "python": platform.python_version(),
-        },
+        **here,
+        "machine": {**here["machine"], "gpu": hardware()},
         "versions": {**versions(), **{k: v for k, v in gpu.versions().items() if v}},
         "builds": builds(raw, sorted(set(options.workers)), options.images),
     }

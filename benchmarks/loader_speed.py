@@ -10,21 +10,19 @@ results/loader_speed.json.
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cv2
+import machine
 import numpy as np
 import webdataset
 
@@ -185,11 +183,6 @@ def ratios(rates: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     return found
 
 
-def cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((x.partition(":")[2].strip() for x in lines if "model name" in x), "unknown")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--patients", type=int, default=12)
@@ -201,19 +194,9 @@ def main() -> None:
     width, height = map(int, options.size.split("x"))
     folder = Path(tempfile.mkdtemp())
     rsna.write(folder / "raw", patients=options.patients, seed=5, size_scale=0.4)
-    result: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "machine": {
-            "cores": os.cpu_count(),
-            "cpu": cpu_name(),
-            "load": round(os.getloadavg()[0], 2),  # of others too, just before
-            "python": platform.python_version(),
-        },
-        "versions": {
-            name: version(name)
-            for name in ("numpy", "opencv-python-headless", "torch", "webdataset")
-        },
-    }
+    result: dict[str, Any] = machine.described(
+        "numpy", "opencv-python-headless", "torch", "webdataset"
+    )
     for bits in (8, 16):
         out = folder / f"{bits}"
         settings = Settings(size=(width, height), bits=bits, shard_size=16)

@@ -12,19 +12,16 @@ Writes benchmarks/results/mias_trial.json: figures only.
 """
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cv2
+import machine
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -36,7 +33,7 @@ from mammotrain import bootstrap, config, scores
 from mammotrain.cross import cross
 from mammotrain.run import Request
 from mammotrain.thresholds import Judged
-from mammotrain.trainer import Watcher
+from mammotrain.watching import Watcher
 
 SIDE, SHRINK, FOLDS, TILES = 96, 2, 5, 16  # pixels, stored pixels a pixel, folds, tiles a lesion
 SEEDS = (0, 1, 2)
@@ -168,19 +165,6 @@ def checked(data: Path) -> dict[str, Mapping[str, Any]]:
     return {each["features"]: {name: each.get(name) for name in kept} for each in found}
 
 
-def machine() -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "unknown")
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_at_start": [round(value, 2) for value in os.getloadavg()],
-        "python": platform.python_version(),
-        "system": platform.system(),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--input", type=Path, required=True, help="the folder of mini-MIAS")
@@ -188,7 +172,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="write a mosaic of the patches here")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    before = machine()
+    before = machine.described("torch", "numpy", "mammoprep")
     with tempfile.TemporaryDirectory() as scratch:
         work = given.work or Path(scratch)
         data = built(given.input, work)
@@ -199,9 +183,7 @@ def main() -> None:
         result = {
             "what": "deq on patches of mini-MIAS, lesion against normal tissue; out-of-fold scores "
             "of five folds pooled; intervals are 95 %, by resampling women",
-            "date": datetime.date.today().isoformat(),
-            "machine": before,
-            "versions": {name: version(name) for name in ("torch", "numpy", "mammoprep")},
+            **before,
             "patch": {"pixels": SIDE, "stored_pixels_a_pixel": SHRINK},
             "counts": counted(patches),
             "settings": list(TRAIN),

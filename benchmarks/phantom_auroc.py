@@ -17,20 +17,17 @@ when something does not hold.
 
 import argparse
 import csv
-import datetime
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cv2
+import machine
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -40,7 +37,7 @@ from sklearn.metrics import roc_auc_score
 import mammoprep
 from mammotrain import config
 from mammotrain.run import Request, run
-from mammotrain.trainer import Watcher
+from mammotrain.watching import Watcher
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
@@ -280,19 +277,6 @@ def checked(data: Path) -> dict[str, list[float]]:
     return {each["features"]: [each[name] for name in names] for each in found if each.get("auroc")}
 
 
-def machine() -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "unknown")
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_at_start": [round(value, 2) for value in os.getloadavg()],
-        "python": platform.python_version(),
-        "system": platform.system(),
-    }
-
-
 def holds(interval: Sequence[float], value: float = 0.5) -> bool:
     return interval[0] <= value <= interval[1]
 
@@ -346,15 +330,13 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help="an empty folder to keep everything in")
     kept = parser.parse_args().work
     torch.set_num_threads(1)
-    before = machine()
+    before = machine.described("torch", "numpy", "mammoprep")
     with tempfile.TemporaryDirectory() as scratch:
         found = measure(kept or Path(scratch))
     result = {
         "what": "deq on patches in which an observer who knows shape and noise, not place, has a "
         "known AUROC; intervals are 95 %, by resampling held-out patients",
-        "date": datetime.date.today().isoformat(),
-        "machine": before,
-        "versions": {name: version(name) for name in ("torch", "numpy", "mammoprep")},
+        **before,
         **found,
         "holds": verdicts(found),
     }

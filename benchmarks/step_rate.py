@@ -15,18 +15,16 @@ hide it behind. Writes benchmarks/results/step_rate.json.
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 import torch
 from rich.console import Console
@@ -226,19 +224,6 @@ def figures(case: Case, mine: Turns, theirs: Turns) -> dict[str, Any]:
     return found
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "load_at_start": [round(value, 2) for value in os.getloadavg()],
-        "python": platform.python_version(),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two rounds, nothing written")
@@ -253,10 +238,8 @@ def main() -> None:
     cases = {}
     result = {
         "what": f"a training step of {PIXELS} x {PIXELS} grey pictures, Adam, resident tensors",
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(device),
+        **machine.described("torch", "timm", "numpy", device=options.device),
         "threads": options.threads,
-        "versions": {name: version(name) for name in ("torch", "timm", "numpy")},
         "cases": cases,
     }
     for case in CASES:

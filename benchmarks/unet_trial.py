@@ -15,18 +15,15 @@ Writes benchmarks/results/unet_trial.json: figures only.
 """
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -38,7 +35,8 @@ from mammotrain.data.pictures import Stored
 from mammotrain.data.splits import Roles, Side, choose
 from mammotrain.run import Request
 from mammotrain.tasks import _masks, segment
-from mammotrain.trainer import Job, Progress, Watcher
+from mammotrain.trainer import Job, Progress
+from mammotrain.watching import Watcher
 
 FOLDS = 5
 RESULT = Path(__file__).parent / "results" / "unet_trial.json"
@@ -148,21 +146,6 @@ def level(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(mean >= max(np.linspace(0.02, mean.max(), 40), key=score))
 
 
-def machine() -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "unknown")
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_at_start": [round(value, 2) for value in os.getloadavg()],
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "versions": {n: version(n) for n in ("torch", "timm", "segmentation-models-pytorch")},
-        "date": datetime.date.today().isoformat(),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mini-ddsm", type=Path, required=True)
@@ -197,7 +180,7 @@ def main() -> None:
         for name, part in parts.items():
             if given.only not in name:
                 continue
-            before = machine()
+            before = machine.described("torch", "timm", "segmentation-models-pytorch")
             result[name] = {**part(), "run": before}
             print(json.dumps(result[name], indent=1), flush=True)
             RESULT.write_text(json.dumps(result, indent=1) + "\n")
