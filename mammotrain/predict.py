@@ -118,8 +118,6 @@ def predict(request: Request, watcher: Watcher) -> Outcome:
 
 
 def _begin(request: Request, panel: Panel) -> Findings:
-    if request.overlays:
-        (request.out / "overlays").mkdir()
     return Findings(panel, request.out, request.share, request.overlays, request.masks)
 
 
@@ -248,8 +246,20 @@ def _ask_files(
             for said in voices.answers(table, rows, asked):
                 findings.add(said, np.zeros(len(said.rows), bool))
         watcher.count("files", len(names), len(names))
+    _check_some(request, findings, len(names))
     if request.id_map is not None:
         _write_id_map(request.id_map, names)
+
+
+def _check_some(request: Request, findings: Findings, files: int) -> None:
+    """Refuse an input of which rules leave nothing: it is another one than was meant."""
+    if findings.samples or findings.failures:
+        return
+    why = ", ".join(f"{code} {count:,}" for code, count in sorted(findings.left_out.items()))
+    raise ConfigError(
+        f"{request.input} holds no picture to ask about: {files:,} files, all left out by rule "
+        f"({why or 'none'}). Expected mammograms for presentation or processing, as DICOM."
+    )
 
 
 def _write_id_map(path: Path, names: list[tuple[str, str]]) -> None:

@@ -113,6 +113,7 @@ class Findings:
             shown = [(np.array(each.box) * scale).tolist() for each in found]
             shown_values = None if values is None else overlays.Shown(values, self.kind, self.at)
             content = overlays.draw(picture, shown_values, shown)
+            (self.out / "overlays").mkdir(exist_ok=True)
             (self.out / "overlays" / f"{key}.png").write_bytes(content)
 
     def _flags(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from helpers import tree_of
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 import mammoprep
 from mammoprep.core.errors import ConfigError
@@ -22,6 +23,7 @@ from mammoprep.core.geometry import Geometry
 from mammoprep.verify import verify
 from mammotrain import checkpoint, config, finished, folder, priors, scores
 from mammotrain.checkpoint import Checkpoint
+from mammotrain.cli import app
 from mammotrain.contracts import Output
 from mammotrain.cross import cross
 from mammotrain.data.shards import open_table
@@ -32,7 +34,7 @@ from mammotrain.rescore import Request as Asked
 from mammotrain.rescore import rescore
 from mammotrain.run import Request as Training
 from mammotrain.run import run
-from mammotrain.trainer import Watcher
+from mammotrain.watching import Watcher
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -252,6 +254,7 @@ def test_one_file_and_a_zip_of_it_give_the_same_scores(
     assert b"image_00001" in found[0]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_a_line_and_exit_3_and_other_files_are_left_out(
     whole: Path, screening: Path, tmp_path: Path
 ) -> None:
@@ -268,9 +271,21 @@ def test_what_cannot_be_read_is_a_line_and_exit_3_and_other_files_are_left_out(
     assert set(json.loads(lines[0])) == {"input", "code", "detail"}
     assert tell(tmp_path / "out")["counts"]["left_out"] == {"not_dicom": 1}
     assert len(scores.read(tmp_path / "out" / "scores.csv")) == 1
-    alone = cli("predict", whole, exam / "letter.txt", "--out", tmp_path / "letter")
-    assert alone.returncode == 3
+    alone = predict(asked(whole, exam / "letter.txt", tmp_path / "letter"), Watcher())
+    assert alone.failed == 1
     assert "not_dicom" in (tmp_path / "letter" / "failures.jsonl").read_text()
+
+
+def test_a_folder_without_any_mammogram_is_a_mistake_and_leaves_nothing(
+    whole: Path, tmp_path: Path
+) -> None:
+    letters = tmp_path / "letters"
+    letters.mkdir()
+    (letters / "one.txt").write_text("Dear Mrs. Example")
+    (letters / "two.txt").write_text("Dear Mrs. Example")
+    with pytest.raises(ConfigError, match=r"no picture to ask about: 2 files.*not_dicom 2"):
+        predict(asked(whole, letters, tmp_path / "out"), Watcher())
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name != ".lock"]
 
 
 def test_nothing_of_a_header_or_a_path_is_in_what_is_written(whole: Path, tmp_path: Path) -> None:
@@ -557,10 +572,9 @@ def test_a_folder_with_something_in_it_is_refused(
 
 
 def test_the_command_line_teaches() -> None:
-    told = cli("predict", "--help")
-    assert told.returncode == 0
+    told = CliRunner().invoke(app, ["predict", "--help"])
+    assert told.exit_code == 0
     for word in ("--tta", "--masks", "--id-map", "DICOM", "cv"):
         assert word in told.stdout
-    wrong = cli("predict", "/nowhere", "/nowhere", "--out", "/nowhere")
-    assert wrong.returncode == 2
-    assert "Traceback" not in wrong.stderr
+    wrong = CliRunner().invoke(app, ["predict", "/nowhere", "/nowhere", "--out", "/nowhere"])
+    assert isinstance(wrong.exception, ConfigError)
