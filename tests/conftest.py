@@ -1,15 +1,23 @@
 """Synthetic datasets and small helpers that many tests share."""
 
+import fcntl
+import json
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import run_build
 
 import mammoprep
 from mammoprep.phantoms import rsna as rsna_phantom
+
+# Tests load some of its scripts, and these import what lies beside them.
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 
 @pytest.fixture(scope="session")
@@ -21,12 +29,42 @@ def real_data() -> Path:
     return Path(folder)
 
 
+Make = Callable[[Path], None]
+
+
 @pytest.fixture(scope="session")
-def phantom_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any, Make], Path]:
+    """``once(what, make)``: a folder that ``make`` fills once for all test processes; read only.
+
+    What is made is told apart by ``what``, plain values.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shelf = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "once"
+    shelf.mkdir(exist_ok=True)
+
+    def found(what: Any, make: Make) -> Path:
+        name = sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        folder, done = shelf / name, shelf / f"{name}.done"
+        with (shelf / f"{name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not done.is_file():
+                shutil.rmtree(folder, ignore_errors=True)  # another process has failed here
+                make(folder)
+                done.touch()
+        return folder
+
+    return found
+
+
+@pytest.fixture(scope="session")
+def phantom_once(once: Callable[[Any, Make], Path]) -> Path:
     """A small phantom in the layout of rsna; read only."""
-    folder = tmp_path_factory.mktemp("phantom") / "rsna"
-    rsna_phantom.write(folder, patients=8, seed=7, size_scale=0.05, prevalence=0.3)
-    return folder
+    return once(
+        "phantom",
+        lambda folder: rsna_phantom.write(
+            folder, patients=8, seed=7, size_scale=0.05, prevalence=0.3
+        ),
+    )
 
 
 @pytest.fixture
@@ -38,11 +76,13 @@ def phantom(phantom_once: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def built_once(phantom_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_once(phantom_once: Path, once: Callable[[Any, Make], Path]) -> Path:
     """The phantom, built; read only."""
-    out = tmp_path_factory.mktemp("built") / "shards"
-    run_build(phantom_once, out)
-    return out
+
+    def make(out: Path) -> None:
+        run_build(phantom_once, out)
+
+    return once("built", make)
 
 
 @pytest.fixture
@@ -54,15 +94,17 @@ def built(built_once: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def patches(once: Callable[[Any, Make], Path]) -> Path:
     """Shards of lesion patches and background tiles of a phantom, 48 x 48; read only."""
-    home = tmp_path_factory.mktemp("patches")
-    mammoprep.phantom("inbreast", home / "raw", patients=16, seed=2, size_scale=0.08)
-    mammoprep.build(
-        source="inbreast", input=home / "raw", out=home / "shards", roi="48x48", roi_shrink=1,
-        folds=3, workers=1,
-    )  # fmt: skip
-    return home / "shards"
+
+    def make(home: Path) -> None:
+        mammoprep.phantom("inbreast", home / "raw", patients=16, seed=2, size_scale=0.08)
+        mammoprep.build(
+            source="inbreast", input=home / "raw", out=home / "shards", roi="48x48", roi_shrink=1,
+            folds=3, workers=1,
+        )  # fmt: skip
+
+    return once("patches", make) / "shards"
 
 
 @pytest.fixture(scope="module")

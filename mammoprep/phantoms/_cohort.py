@@ -9,6 +9,7 @@ from mammoprep.phantoms._lesions import Finding, findings
 from mammoprep.phantoms._machines import MACHINES, Machine
 
 _COHORT, _PATIENT = 1, 2
+INVASIVE = 0.7
 _DENSITIES, _DENSITY_SHARE = ("A", "B", "C", "D"), (0.11, 0.43, 0.41, 0.05)
 
 
@@ -83,9 +84,12 @@ def _negative(rng: np.random.Generator, site: int) -> tuple[int, str, bool]:
     return (0, "0", True) if draw < 0.995 else (1, "", True)
 
 
-def _side(rng: np.random.Generator, breast: Breast, site: int, *, cancer: bool) -> Side:
+def _side(
+    rng: np.random.Generator, breast: Breast, site: int, share: float, *, cancer: bool
+) -> Side:
+    """Return a breast; ``share`` of the cancers are invasive."""
     if cancer:
-        invasive = bool(rng.uniform() < 0.7)
+        invasive = bool(rng.uniform() < share)
         birads = "0" if site == 1 else ""
         found = findings(rng, cancer=True, invasive=invasive)
         return Side(breast, found, 1, 1, int(invasive), birads, difficult=False)
@@ -122,13 +126,19 @@ def _sick(rng: np.random.Generator, patients: int, tests: int, prevalence: float
 
 
 def _patient(
-    rng: np.random.Generator, place: tuple[int, bool], machine: Machine, ids: list[int], sick: bool
+    rng: np.random.Generator,
+    place: tuple[int, bool],
+    machine: Machine,
+    ids: list[int],
+    cancer: tuple[bool, float],
 ) -> Patient:
+    """Return a patient; ``cancer`` is whether she has one, and the share that is invasive."""
+    sick, share = cancer
     density = str(rng.choice(_DENSITIES, p=_DENSITY_SHARE))
     breasts = both_breasts(rng, density)
     affected = "LR"[int(rng.integers(2))] if sick else ""
     sides = {
-        side: _side(rng, breast, machine.site_id, cancer=side == affected)
+        side: _side(rng, breast, machine.site_id, share, cancer=side == affected)
         for side, breast in breasts.items()
     }
     age = int(np.clip(round(rng.normal(63 if sick else 58, 9)), 38, 89))
@@ -136,7 +146,9 @@ def _patient(
     return Patient(place[0], place[1], machine, age, density, sides, images)
 
 
-def screen(patients: int, seed: int, prevalence: float) -> list[Patient]:
+def screen(
+    patients: int, seed: int, prevalence: float, invasive: float = INVASIVE
+) -> list[Patient]:
     """Return the patients, in the table's order: by identifier, read as text.
 
     One tenth of the patients, at least one of four, is in the test part. Of two or more patients in
@@ -146,6 +158,7 @@ def screen(patients: int, seed: int, prevalence: float) -> list[Patient]:
         patients: How many, at least 1.
         seed: Not negative.
         prevalence: Share of patients with cancer, 0 to 1.
+        invasive: Share of cancers that are, 0 to 1.
     """
     rng = generator(seed, _COHORT)
     tests = max(1, round(patients / 10)) if patients >= 4 else 0
@@ -159,7 +172,7 @@ def screen(patients: int, seed: int, prevalence: float) -> list[Patient]:
             (people[place], place >= patients - tests),
             MACHINES[order[place % len(MACHINES)]],
             images[5 * place : 5 * place + 5],
-            place in sick,
+            (place in sick, invasive),
         )
         for place in range(patients)
     ]

@@ -26,12 +26,15 @@ class Subject:
         findings: What is in it.
         laterality: ``L`` or ``R``.
         view: ``CC`` or ``MLO``.
+        matched: The tissue has the grey values that it would have without findings; these only
+            change which pixel has which.
     """
 
     breast: Breast
     findings: tuple[Finding, ...]
     laterality: str
     view: str
+    matched: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,15 +88,30 @@ def _texture(
     canvas = _tissue.make_canvas(outline, origin, shape, pitch * window.factor)
     shown = _tissue.interior(rng, canvas, outline, subject.breast)
     placed = tuple(_lesions.place(each, subject.view, outline, canvas) for each in subject.findings)
+    plain = _enlarged(shown, window) if placed and subject.matched else None
     for each in placed:
         if each.finding.kind == "mass":
             _lesions.draw_mass(shown, each, canvas)
-    if window.factor > 1:
-        shown = cv2.resize(shown, window.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    shown = _enlarged(shown, window)
     for each in placed:
         specks = (each.specks - (0.0, origin[1], 0.0)) / pitch
-        _lesions.draw_specks(shown, specks)
-    return shown, placed
+        _lesions.draw_specks(shown, specks, each.finding.contrast)
+    return shown if plain is None else matched(shown, plain), placed
+
+
+def _enlarged(shown: Field, window: _Window) -> Field:
+    """Return a copy of the window's tissue at full size."""
+    if window.factor == 1:
+        return shown.copy()
+    full: Field = cv2.resize(shown, window.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return full
+
+
+def matched(shown: Field, plain: Field) -> Field:
+    """Return the values of ``plain`` in the order of those of ``shown``, pixel by pixel."""
+    found = np.empty(plain.size, plain.dtype)
+    found[shown.argsort(axis=None, kind="stable")] = np.sort(plain, axis=None)
+    return found.reshape(plain.shape)
 
 
 def _noisy(rng: np.random.Generator, shown: Field, machine: Machine, scale: float) -> Field:

@@ -2,7 +2,8 @@
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from joblib import Parallel, delayed
 
 from mammoprep.core.errors import ConfigError
 from mammoprep.phantoms import _dicom, _truth
-from mammoprep.phantoms._cohort import Patient, Side, generator, screen
+from mammoprep.phantoms._cohort import INVASIVE, Patient, Side, generator, screen
 from mammoprep.phantoms._exposure import Exposure, Subject, expose
 
-_IMAGE = 3
+_IMAGE, _CONTRAST = 3, 4
+UNGRADED = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Shot:
         number: Place in the whole dataset, from 0.
         seed: Seed of the dataset.
         scale: Factor on rows and columns.
+        matched: See ``Subject``.
     """
 
     patient: Patient
@@ -33,6 +36,7 @@ class Shot:
     number: int
     seed: int
     scale: float
+    matched: bool = False
 
     @property
     def image_id(self) -> int:
@@ -56,7 +60,8 @@ class Shot:
 
     def expose(self) -> Exposure:
         """Return the picture and its truth."""
-        subject = Subject(self.side.breast, self.side.findings, self.laterality, self.view)
+        side = self.side
+        subject = Subject(side.breast, side.findings, self.laterality, self.view, self.matched)
         rng = generator(self.seed, _IMAGE, self.patient.id, self.index)
         return expose(rng, subject, self.patient.machine, self.scale)
 
@@ -68,13 +73,30 @@ class Shot:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The arguments of a layout's ``write``; see ``rsna.write``."""
+    """The arguments of a layout's ``write``, as in ``rsna.write``, and what it leaves alone.
+
+    Attributes:
+        patients: As there.
+        seed: As there.
+        size_scale: As there.
+        prevalence: As there.
+        workers: As there.
+        contrast: Lowest and highest factor on what cancers add to the picture, above 0; each draws
+            its own, evenly. The truth of a finding says it where it is not 1.
+        matched: A picture with findings has exactly the grey values that it would have without, at
+            other pixels: no histogram tells that there is one.
+        invasive: Share of cancers that are, 0 to 1: these are masses, the others are calcifications
+            alone, of which nothing is left in a small picture.
+    """
 
     patients: int
     seed: int
     size_scale: float
     prevalence: float
     workers: int
+    contrast: tuple[float, float] = UNGRADED
+    matched: bool = False
+    invasive: float = INVASIVE
 
     def check(self, out: Path) -> None:
         """Raise ConfigError when an argument is out of its range, or ``out`` holds something."""
@@ -84,6 +106,8 @@ class Wanted:
             "size_scale": (0 < self.size_scale <= 1, "above 0 and at most 1"),
             "prevalence": (0 <= self.prevalence <= 1, "at least 0 and at most 1"),
             "workers": (self.workers >= 1, "at least 1"),
+            "invasive": (0 <= self.invasive <= 1, "at least 0 and at most 1"),
+            "contrast": (0 < self.contrast[0] <= self.contrast[1] < inf, "two rising numbers"),
         }
         for name, (fits, wanted) in checks.items():
             if not fits:
@@ -94,10 +118,12 @@ class Wanted:
 
     def shots(self) -> list[Shot]:
         """Return every exposure of the dataset, in the order of its table."""
-        everybody = screen(self.patients, self.seed, self.prevalence)
+        everybody = screen(self.patients, self.seed, self.prevalence, self.invasive)
+        if self.contrast != UNGRADED:
+            everybody = [_graded(patient, self) for patient in everybody]
         pairs = [(patient, index) for patient in everybody for index in range(len(patient.images))]
         return [
-            Shot(patient, index, number, self.seed, self.size_scale)
+            Shot(patient, index, number, self.seed, self.size_scale, self.matched)
             for number, (patient, index) in enumerate(pairs)
         ]
 
@@ -105,6 +131,17 @@ class Wanted:
         """Return what ``one(out, shot)`` returns for every exposure, in order."""
         found = Parallel(n_jobs=self.workers)(delayed(one)(out, shot) for shot in self.shots())
         return list(found)
+
+
+def _graded(patient: Patient, wanted: Wanted) -> Patient:
+    """Return the patient with her cancer, where she has one, in a contrast of its own."""
+    rng = generator(wanted.seed, _CONTRAST, patient.id)
+    contrast = round(float(rng.uniform(*wanted.contrast)), 4)
+    sides = {}
+    for name, side in patient.sides.items():
+        found = tuple(replace(each, contrast=contrast) for each in side.findings)
+        sides[name] = replace(side, findings=found) if side.cancer else side
+    return replace(patient, sides=sides)
 
 
 def write_truth(out: Path, folder: str, name: str, shot: Shot, exposure: Exposure) -> None:

@@ -23,6 +23,7 @@ class Finding:
         sideways: Position across the breast in CC and in MLO, -1 to 1.
         radius: Radius of the mass or of the cluster, millimetres.
         seed: Seed of its shape.
+        contrast: Factor on what it adds to the picture.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Finding:
     sideways: tuple[float, float]
     radius: float
     seed: int
+    contrast: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,8 @@ def draw_mass(shown: Field, placed: Placed, canvas: Canvas) -> None:
     soft = np.float32(0.35 if malignant else 0.12)
     body = 1 - smoothstep((ratio - 1 + soft) / (2 * soft))
     dome = np.sqrt(np.clip(1 - (ratio / np.float32(1.15)) ** 2, 0, 1))
-    shown += np.float32(0.27 if malignant else 0.14) * body * (np.float32(0.45) + 0.55 * dome)
+    level = np.float32((0.27 if malignant else 0.14) * placed.finding.contrast)
+    shown += level * body * (np.float32(0.45) + 0.55 * dome)
     if malignant:
         shown += _spicules(placed, canvas)
 
@@ -161,18 +164,19 @@ def _spicules(placed: Placed, canvas: Canvas) -> Field:
             placed.centre[1] + 0.7 * radius * np.sin(turn),
         )
         path = wander(rng, start, turn, rng.uniform(0.4, 1.7) * radius, 0.05)
-        level = rng.uniform(0.07, 0.17)
+        level = rng.uniform(0.07, 0.17) * placed.finding.contrast
         for part, thick in ((24, 0.2), (16, 0.4), (9, 0.7)):
             draw_curve(lines, canvas.pixels(path[:part]), thick / canvas.pitch, level)
     blurred: Field = cv2.GaussianBlur(lines, (0, 0), max(0.2 / canvas.pitch, 0.4))
     return blurred
 
 
-def draw_specks(shown: Field, specks: Points) -> None:
+def draw_specks(shown: Field, specks: Points, contrast: float) -> None:
     """Add calcifications to ``shown`` in place; ``specks`` is (n, 3) of pixel (x, y, radius).
 
     A speck smaller than a pixel keeps one pixel of its light, as a detector would show it.
     """
+    level = 0.34 * contrast
     rows, columns = shown.shape
     for x, y, r in specks:
         size = max(r, 0.6)
@@ -181,4 +185,4 @@ def draw_specks(shown: Field, specks: Points) -> None:
         across = (np.arange(left, right) + 0.5 - x) / size
         down = (np.arange(top, bottom) + 0.5 - y) / size
         spot = np.exp(-((across[None, :] ** 2 + down[:, None] ** 2) ** 2))
-        shown[top:bottom, left:right] += (0.34 * spot).astype(np.float32)
+        shown[top:bottom, left:right] += (level * spot).astype(np.float32)

@@ -35,6 +35,7 @@ def facts(exposure: Exposure, machine: str) -> dict[str, Any]:
                 "kind": finding.kind,
                 "pathology": finding.pathology,
                 "polygon": _points(polygon),
+                **({"contrast": finding.contrast} if finding.contrast != 1 else {}),
             }
             for index, (finding, polygon) in enumerate(exposure.lesions, start=1)
         ],

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from mammoprep.phantoms._cohort import generator
 from mammoprep.phantoms._layouts import Wanted, write_bytes
 
-CLASSES = (1, 5, 42, 54, 77, 102)  # of 102, those that are drawn
+ALL = tuple(range(1, 103))
+CLASSES = (1, 5, 42, 54, 77, 102)  # drawn when there are not enough pictures for all
 PLANTS = 2  # images of one patient, each of the next class
 SETS = ("trnid", "valid", "tstid", "tstid")  # by turns, one for all classes
 ROWS, COLUMNS, LEAST_SIDE = 500, 667, 96
@@ -47,11 +48,16 @@ def _colour(hue: int, saturation: int, value: int) -> tuple[int, int, int]:
     return blue, green, red
 
 
+def _classes(wanted: Wanted) -> tuple[int, ...]:
+    """Return the classes that are drawn: all where every set gets one picture of each."""
+    return ALL if wanted.patients * PLANTS >= len(SETS) * len(ALL) else CLASSES
+
+
 def _flowers(wanted: Wanted) -> list[Flower]:
     """Return every picture; what a class looks like depends on nothing but its number."""
-    found = []
-    for place in range(max(wanted.patients * PLANTS, len(SETS) * len(CLASSES))):
-        label = CLASSES[place % len(CLASSES)]
+    found, classes = [], _classes(wanted)
+    for place in range(max(wanted.patients * PLANTS, len(SETS) * len(classes))):
+        label = classes[place % len(classes)]
         found.append(Flower(place + 1, label, 4 + label % 9, label * 37 % 180))
     return found
 
@@ -106,7 +112,8 @@ def write(
 ) -> None:
     """Write drawn flowers to ``out`` in the layout of Oxford Flowers 102, and the truth beside.
 
-    Six of the 102 classes are drawn; each has its own colour and number of petals.
+    Six of the 102 classes are drawn, all of them from 204 patients on; each has its own colour and
+    number of petals.
 
     Args:
         out: New or empty folder; gets ``jpg``, ``imagelabels.mat``, ``setid.mat`` and ``truth``.
@@ -125,6 +132,7 @@ def write(
     Parallel(n_jobs=workers)(delayed(_write_one)(out, flower, wanted) for flower in flowers)
     _write_table(out / "imagelabels.mat", {"labels": [f.label for f in flowers]}, np.uint8)
     sets: dict[str, list[int]] = {name: [] for name in SETS}
+    count = len(_classes(wanted))
     for flower in flowers:
-        sets[SETS[(flower.number - 1) // len(CLASSES) % len(SETS)]].append(flower.number)
+        sets[SETS[(flower.number - 1) // count % len(SETS)]].append(flower.number)
     _write_table(out / "setid.mat", sets, np.uint16)

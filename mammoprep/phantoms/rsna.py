@@ -82,7 +82,19 @@ def write(
     Raises:
         ConfigError: an argument is out of its range, or ``out`` holds something.
     """
-    wanted = Wanted(patients, seed, size_scale, prevalence, workers)
+    write_wanted(out, Wanted(patients, seed, size_scale, prevalence, workers))
+
+
+def write_wanted(out: Path, wanted: Wanted) -> None:
+    """Do what ``write`` does, with everything that can be asked for: graded and matched findings.
+
+    Args:
+        out: As in ``write``.
+        wanted: ``contrast`` and ``matched`` besides the arguments of ``write``.
+
+    Raises:
+        ConfigError: an argument is out of its range, or ``out`` holds something.
+    """
     wanted.check(out)
     out.mkdir(parents=True, exist_ok=True)
     shots = wanted.shots()

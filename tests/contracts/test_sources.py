@@ -3,7 +3,9 @@
 import re
 import shutil
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 from helpers import tree_of
@@ -29,30 +31,41 @@ OPTIONAL = {"mini-ddsm": (".OVERLAY",)}  # damaged counts as absent: the drawn o
 pytestmark = pytest.mark.parametrize("name", SOURCES)
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Each source's own data: its phantom layout, or what the source provides itself."""
-    made = {}
-    for name in SOURCES:
-        made[name] = tmp_path_factory.mktemp("source") / name
+@pytest.fixture
+def folder(name: str, once: Callable[[Any, Any], Path]) -> Path:
+    """The source's own data: its phantom layout, or what the source provides itself; read only."""
+
+    def make(home: Path) -> None:
         if name in LAYOUTS:
             phantom = plugins.load("mammoprep.phantoms", name, needs=("write",))
-            phantom.write(made[name], patients=5, seed=1, size_scale=0.04)
+            phantom.write(home / name, patients=5, seed=1, size_scale=0.04)
         else:
-            load_source(name)[0].provide(made[name])
-    return made
+            load_source(name)[0].provide(home / name)
+
+    return once(["source", name], make) / name
 
 
-@pytest.fixture(scope="module")
-def inputs(folders: dict[str, Path]) -> dict[str, Inputs]:
-    return {name: read(name, folder) for name, folder in folders.items()}
+@pytest.fixture
+def inputs(name: str, folder: Path) -> Inputs:
+    return read(name, folder)
+
+
+@pytest.fixture
+def whole(name: str, folder: Path, once: Callable[[Any, Any], Path]) -> Path:
+    """The data, built by two workers; read only."""
+
+    def make(home: Path) -> None:
+        home.mkdir()
+        build(config(name, folder, home / "out", 2))
+
+    return once(["source, built", name], make) / "out"
 
 
 def config(name: str, folder: Path, out: Path, workers: int) -> BuildConfig:
     settings = Settings(size=(64, 128), folds=2, limit=12)
     key = None
     if cards.load(name).keyed:
-        key = folder.parent / "my.key"
+        key = out.parent / "my.key"
         key.write_bytes(KEY)
     return BuildConfig(name, settings, folder, out, workers=workers, key_file=key)
 
@@ -62,8 +75,8 @@ def read(name: str, folder: Path) -> Inputs:
     return read_inputs(name, folder, own=own)
 
 
-def test_keys_are_legal_and_unique(name: str, inputs: dict[str, Inputs]) -> None:
-    keys = [record.key for record in inputs[name].records]
+def test_keys_are_legal_and_unique(name: str, inputs: Inputs) -> None:
+    keys = [record.key for record in inputs.records]
     assert len(set(keys)) == len(keys) > 0
     for key in keys:
         assert re.fullmatch(r"[a-z0-9_-]+", key)
@@ -71,29 +84,29 @@ def test_keys_are_legal_and_unique(name: str, inputs: dict[str, Inputs]) -> None
         assert len(key) <= KEY_LIMIT
 
 
-def test_inputs_stay_inside_the_folder_and_exist(name: str, inputs: dict[str, Inputs]) -> None:
-    for record in inputs[name].records:
+def test_inputs_stay_inside_the_folder_and_exist(name: str, inputs: Inputs) -> None:
+    for record in inputs.records:
         path = PurePosixPath(record.input)
         assert not path.is_absolute()
         assert ".." not in path.parts
-        assert inputs[name].sizes[record.input] > 0
+        assert inputs.sizes[record.input] > 0
 
 
-def test_labels_have_the_names_and_types_of_the_card(name: str, inputs: dict[str, Inputs]) -> None:
-    card = inputs[name].card
-    for record in inputs[name].records:
+def test_labels_have_the_names_and_types_of_the_card(name: str, inputs: Inputs) -> None:
+    card = inputs.card
+    for record in inputs.records:
         assert list(record.labels) == list(card.labels)
         for label, value in record.labels.items():
             assert value is None or type(value) is PYTHON[card.labels[label]], label
 
 
-def test_every_common_label_is_there(name: str, inputs: dict[str, Inputs]) -> None:
-    assert set(COMMON_LABELS) <= set(inputs[name].card.labels)
+def test_every_common_label_is_there(name: str, inputs: Inputs) -> None:
+    assert set(COMMON_LABELS) <= set(inputs.card.labels)
 
 
-def test_targets_are_class_numbers_of_the_card(name: str, inputs: dict[str, Inputs]) -> None:
-    classes = inputs[name].card.targets[inputs[name].card.target]
-    for record in inputs[name].records:
+def test_targets_are_class_numbers_of_the_card(name: str, inputs: Inputs) -> None:
+    classes = inputs.card.targets[inputs.card.target]
+    for record in inputs.records:
         assert record.label is None or 0 <= record.label < len(classes)
         assert record.split is None or record.split in OFFICIAL
         assert record.laterality in (*LATERALITIES, None)
@@ -102,10 +115,8 @@ def test_targets_are_class_numbers_of_the_card(name: str, inputs: dict[str, Inpu
         assert record.group
 
 
-def test_reading_twice_gives_the_same_records(
-    name: str, inputs: dict[str, Inputs], folders: dict[str, Path]
-) -> None:
-    assert read(name, folders[name]).records == inputs[name].records
+def test_reading_twice_gives_the_same_records(name: str, inputs: Inputs, folder: Path) -> None:
+    assert read(name, folder).records == inputs.records
 
 
 def test_the_card_tells_where_the_data_comes_from(name: str) -> None:
@@ -119,21 +130,18 @@ def test_the_card_tells_where_the_data_comes_from(name: str) -> None:
 
 
 def test_a_build_is_the_same_for_one_and_two_workers_and_accounts_for_everything(
-    name: str, folders: dict[str, Path], tmp_path: Path
+    name: str, folder: Path, whole: Path, tmp_path: Path
 ) -> None:
-    results = [build(config(name, folders[name], tmp_path / str(n), n)) for n in (1, 2)]
-    assert tree_of(tmp_path / "1") == tree_of(tmp_path / "2")
-    counts = results[0].summary["counts"]
+    result = build(config(name, folder, tmp_path / "out", 1))
+    assert tree_of(tmp_path / "out") == tree_of(whole)
+    counts = result.summary["counts"]
     failed, excluded = sum(counts["failed"].values()), sum(counts["excluded"].values())
     assert counts["inputs"] == counts["built"] + failed + excluded
     assert counts["built"] > 0
 
 
-def test_groups_stay_whole_and_samples_are_what_the_table_says(
-    name: str, folders: dict[str, Path], tmp_path: Path
-) -> None:
-    build(config(name, folders[name], tmp_path / "out", 2))
-    summary, rows = read_samples(tmp_path / "out")
+def test_groups_stay_whole_and_samples_are_what_the_table_says(name: str, whole: Path) -> None:
+    summary, rows = read_samples(whole)
     sides: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         sides[row["group"]].add(row["split"])
@@ -147,19 +155,20 @@ def test_groups_stay_whole_and_samples_are_what_the_table_says(
     assert all(len(found) == 1 for found in sides.values())
 
 
+@pytest.mark.slow
 def test_a_damaged_image_fails_with_a_code_and_costs_nothing_else(
-    name: str, folders: dict[str, Path], tmp_path: Path
+    name: str, folder: Path, whole: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "raw"
-    shutil.copytree(folders[name], folder)
-    whole = build(config(name, folder, tmp_path / "whole", 2)).summary["counts"]
-    victim = victim_of(name, folder, tmp_path / "whole")
+    copied = tmp_path / "raw"
+    shutil.copytree(folder, copied)
+    victim = victim_of(name, copied, whole)
     if victim is None:
         pytest.skip("no key leads to a file of its own; its own tests damage those")
     victim.write_bytes(victim.read_bytes()[: victim.stat().st_size * 2 // 3])
-    counts = build(config(name, folder, tmp_path / "out", 2)).summary["counts"]
-    assert sum(counts["failed"].values()) == sum(whole["failed"].values()) + 1
-    assert counts["built"] == whole["built"] - 1
+    before = read_samples(whole)[0]["counts"]
+    counts = build(config(name, copied, tmp_path / "out", 2)).summary["counts"]
+    assert sum(counts["failed"].values()) == sum(before["failed"].values()) + 1
+    assert counts["built"] == before["built"] - 1
     assert set(counts["failed"]) <= set(CODES)
 
 
@@ -176,11 +185,11 @@ def victim_of(name: str, folder: Path, out: Path) -> Path | None:
 
 @pytest.mark.slow
 def test_a_table_of_rubbish_is_refused_by_its_name(
-    name: str, folders: dict[str, Path], inputs: dict[str, Inputs], tmp_path: Path
+    name: str, inputs: Inputs, tmp_path: Path
 ) -> None:
-    pictures = {file for record in inputs[name].records for file in record.files}
+    pictures = {file for record in inputs.records for file in record.files}
     pictures = {file.split("!")[0] for file in pictures} if name != "ddsm" else set()
-    root = Path(inputs[name].tree.locator()["path"])
+    root = Path(inputs.tree.locator()["path"])
     tables = [path for path in sorted(root.rglob("*")) if path.is_file()]
     tables = [path for path in tables if path.relative_to(root).as_posix() not in pictures]
     refused = []
@@ -193,7 +202,7 @@ def test_a_table_of_rubbish_is_refused_by_its_name(
         except ConfigError as error:
             refused.append((path.name, str(error)))
         else:
-            assert found == inputs[name].records or path.suffix in OPTIONAL.get(name, ())
+            assert found == inputs.records or path.suffix in OPTIONAL.get(name, ())
         shutil.rmtree(folder)
     assert all(file in message for file, message in refused)
     assert refused or name in WITHOUT_TABLE

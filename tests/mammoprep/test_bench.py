@@ -72,6 +72,7 @@ def test_a_bad_file_is_counted_and_not_the_end(phantom: Path) -> None:
     assert found["measured"] + sum(found["failures"].values()) == found["looked_at"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["_look", "_measure"])
 def test_a_file_that_kills_the_child_is_counted_and_not_the_end(phantom: Path, method: str) -> None:
     deadly = sorted(phantom.rglob("*.dcm"))[1].name

@@ -69,6 +69,7 @@ def test_there_are_more_than_forty_and_all_are_small() -> None:
     assert {code for bomb in BOMBS.values() for code in bomb.codes} <= {*CODES, "built"}
 
 
+@pytest.mark.slow
 def test_every_bomb_of_a_build_ends_in_its_code_and_the_parent_stays_small(tmp_path: Path) -> None:
     files = {name: bomb.make() for name, bomb in BOMBS.items()}
     files["good"] = plain()  # the last one: the run went on until here

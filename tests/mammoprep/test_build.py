@@ -41,6 +41,7 @@ def test_inputs_are_built_failed_or_excluded(built_once: Path) -> None:
     assert failed == 0
 
 
+@pytest.mark.slow
 def test_the_tree_is_the_same_for_any_number_of_workers(phantom_once: Path, tmp_path: Path) -> None:
     trees = []
     for workers in (1, 2, 4):
@@ -97,6 +98,7 @@ def test_replacing_one_input_rebuilds_one_shard(phantom: Path, tmp_path: Path) -
     assert changed == [f"{result.local['shards_built'][0]}.tar"]
 
 
+@pytest.mark.slow
 def test_a_file_that_arrives_later_rebuilds_one_shard(phantom: Path, tmp_path: Path) -> None:
     late = sorted(phantom.glob("train_images/*/*.dcm"))[3]
     content = late.read_bytes()
@@ -160,6 +162,7 @@ def test_other_versions_are_refused_too(
         run_build(phantom_once, built)
 
 
+@pytest.mark.slow
 def test_fresh_starts_over_and_removes_only_what_a_build_writes(
     phantom_once: Path, built: Path, tmp_path: Path
 ) -> None:
@@ -273,6 +276,7 @@ def test_jpeg_samples_have_their_own_suffix_and_verify(phantom_once: Path, tmp_p
     assert verify(tmp_path / "out").damages == ()
 
 
+@pytest.mark.slow
 def test_a_changed_table_moves_only_what_it_must_and_leaves_no_strays(
     phantom: Path, tmp_path: Path
 ) -> None:

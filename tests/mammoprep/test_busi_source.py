@@ -178,6 +178,7 @@ def test_a_cluster_is_in_one_fold_and_says_how_large_and_how_mixed_it_is(
     assert max(copies.values()) == 3
 
 
+@pytest.mark.slow
 def test_the_user_is_told_which_clusters_have_two_classes(raw: Path, tmp_path: Path) -> None:
     done = run_cli("build", "--source", "busi", "--size", "64x64", "--input", raw, "--out",
                    tmp_path / "out", "--limit", 2)  # fmt: skip
@@ -186,6 +187,7 @@ def test_the_user_is_told_which_clusters_have_two_classes(raw: Path, tmp_path: P
     assert "more than one class: 1 (benign (1) = benign (10) = malignant" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_read_is_a_group_of_its_own_and_costs_one_sample(
     raw: Path, tmp_path: Path
 ) -> None:

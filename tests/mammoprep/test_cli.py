@@ -1,12 +1,15 @@
 """The command line as a person meets it: exit statuses, one-line errors, helpful texts."""
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 
 import cv2
 import pytest
 from helpers import run_cli
 
+from mammoprep import cli
 from mammoprep.core.errors import ConfigError
 from mammoprep.options import build_config
 
@@ -61,13 +64,27 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_users_mistake_is_exit_2_and_says_what_to_do(name: str, tmp_path: Path) -> None:
+def test_a_users_mistake_is_exit_2_and_says_what_to_do(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     command, message = WRONG[name]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mammoprep", *command.split()])
+    with contextlib.suppress(SystemExit):  # what the parser refuses ends the program with 2
+        assert cli.run() == 2
+    assert message in " ".join(capfd.readouterr().err.split())
+    assert not list(tmp_path.iterdir()), "nothing may be written before the mistake is found"
+
+
+def test_a_mistake_ends_the_program_with_2_and_no_traceback(tmp_path: Path) -> None:
+    command, message = WRONG["unknown source"]
     done = run_cli(*command.split(), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
-    assert not list(tmp_path.iterdir()), "nothing may be written before the mistake is found"
 
 
 def test_a_build_prints_its_summary_and_verify_its_verdict(phantom: Path, tmp_path: Path) -> None:

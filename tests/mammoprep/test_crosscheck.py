@@ -198,6 +198,7 @@ def test_phantoms_of_all_machines_give_no_disagreement(tmp_path: Path) -> None:
     assert result.summary["settings"]["crosscheck"] == "100%"
 
 
+@pytest.mark.slow
 def test_an_off_by_one_fails_the_chosen_images_whatever_the_workers(
     phantom_once: Path, tmp_path: Path
 ) -> None:

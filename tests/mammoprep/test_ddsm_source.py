@@ -415,6 +415,7 @@ def build_ddsm(raw: Path, out: Path, workers: int = 2) -> Result:
     return build(BuildConfig("ddsm", settings, raw, out, workers=workers))
 
 
+@pytest.mark.slow
 def test_a_build_keeps_groups_in_one_fold_and_pixels_as_they_are(
     raw: Path, tmp_path: Path, truth: dict[str, dict]
 ) -> None:

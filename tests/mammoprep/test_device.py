@@ -67,6 +67,7 @@ def test_a_device_that_is_wrong_in_any_way_changes_no_byte(
     assert result.local["device"].get("device", 0) == 0
 
 
+@pytest.mark.slow
 def test_one_wrong_codec_ends_only_its_own_kind_and_is_told_once(
     raw: Path, by_cpu: dict[str, str], tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ def test_without_a_gpu_one_line_says_so_and_the_cpu_builds(
     assert result.exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_device_that_kills_its_process_loses_no_record(
     raw: Path, by_cpu: dict[str, str], tmp_path: Path
 ) -> None:

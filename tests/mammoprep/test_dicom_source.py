@@ -198,6 +198,7 @@ def test_the_first_by_path_that_is_taken_is_kept() -> None:
     assert lines[-1].startswith("1 files")
 
 
+@pytest.mark.slow
 def test_files_of_no_interest_move_no_patient_to_another_fold(
     made: Path, raw: Path, key: Path, tmp_path: Path
 ) -> None:
@@ -259,6 +260,7 @@ def test_a_folder_that_cannot_be_read_is_a_failure_and_no_silence(
     assert counts["failed"]["unreadable"] == 1
 
 
+@pytest.mark.slow
 def test_a_huge_file_is_left_out_unless_it_is_dicom(raw: Path, key: Path, tmp_path: Path) -> None:
     for name, start in (("disc.iso", b""), ("volume", bytes(128) + b"DICM")):
         (raw / name).write_bytes(start)
@@ -284,6 +286,7 @@ child.main()
 """
 
 
+@pytest.mark.slow
 def test_a_file_that_crashes_the_survey_is_a_failure_until_it_is_tried_again(
     raw: Path, key: Path, tmp_path: Path
 ) -> None:
@@ -452,6 +455,7 @@ def test_levels_parts_and_keys_make_other_pseudonyms() -> None:
     assert pseudonym(b"Jefe".hex(), "patient", "41") == "1efee429be0dc687344bc888b8d2244e"
 
 
+@pytest.mark.slow
 def test_one_and_two_workers_a_copy_and_a_zip_make_the_same_bytes(
     made: Path, key: Path, tmp_path: Path
 ) -> None:
@@ -467,6 +471,7 @@ def test_one_and_two_workers_a_copy_and_a_zip_make_the_same_bytes(
     assert run(folder, tmp_path / "one", key).local["shards_built"] == []
 
 
+@pytest.mark.slow
 def test_another_key_gives_other_ids_and_is_refused_in_the_same_folder(
     made: Path, key: Path, whole: tuple, tmp_path: Path
 ) -> None:
@@ -556,6 +561,7 @@ def test_private_files_lie_outside_of_what_is_shared(raw: Path, key: Path, tmp_p
         run(raw, raw / "out", key)
 
 
+@pytest.mark.slow
 def test_only_an_id_map_is_overwritten(raw: Path, key: Path, tmp_path: Path) -> None:
     mine = tmp_path / "thesis.csv"
     mine.write_text("id,path\n1,2\n")

@@ -1,8 +1,9 @@
 """From phantom truth to finished samples, and the four real files: what must be shown."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,13 +32,16 @@ def picture(out: Path, row: dict, suffix: str = "png") -> np.ndarray:
     return cv2.imdecode(np.frombuffer(member(out, row, suffix), np.uint8), cv2.IMREAD_UNCHANGED)
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A phantom with annotated lesions, and its build."""
-    folder = tmp_path_factory.mktemp("demo")
-    rsna.write(folder / "raw", patients=12, seed=21, size_scale=0.2, prevalence=0.6)
-    settings = Settings(size=(182, 364), folds=3)
-    build(BuildConfig("demo", settings, folder / "raw", folder / "out", workers=2))
+@pytest.fixture
+def demo(once: Callable[[Any, Any], Path]) -> tuple[Path, Path]:
+    """A phantom with annotated lesions, and its build; read only."""
+
+    def make(folder: Path) -> None:
+        rsna.write(folder / "raw", patients=12, seed=21, size_scale=0.2, prevalence=0.6)
+        settings = Settings(size=(182, 364), folds=3)
+        build(BuildConfig("demo", settings, folder / "raw", folder / "out", workers=2))
+
+    folder = once("end to end", make)
     return folder / "raw", folder / "out"
 
 

@@ -95,12 +95,14 @@ def test_a_full_size_phantom_is_near_to_exact(sigmoid: tuple[bytes, np.ndarray])
     assert_near(row)
 
 
+@pytest.mark.slow
 def test_two_levels_are_near_to_exact(sigmoid: tuple[bytes, np.ndarray]) -> None:
     row = compared(*sigmoid, HALF)
     assert row["decode"] == "level:2"
     assert_near(row)
 
 
+@pytest.mark.slow
 def test_a_smaller_machine_is_exact_at_the_default_size_and_near_at_half_of_it() -> None:
     data, landmarks = phantom(LINEAR, 7)
     row = compared(data, landmarks, DEFAULT)
@@ -111,6 +113,7 @@ def test_a_smaller_machine_is_exact_at_the_default_size_and_near_at_half_of_it()
     assert_near(row)
 
 
+@pytest.mark.slow
 def test_a_forgotten_half_step_is_far_from_exact(
     sigmoid: tuple[bytes, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

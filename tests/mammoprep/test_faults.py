@@ -40,7 +40,10 @@ DEATHS = {
 }
 
 
-@pytest.mark.parametrize("fault", DEATHS)
+@pytest.mark.parametrize(
+    "fault",
+    ["segfault", *(pytest.param(n, marks=pytest.mark.slow) for n in ("abort", "kill", "exit"))],
+)
 def test_a_decoder_that_dies_costs_one_record_after_a_second_try(
     fault: str, phantom_once: Path, tmp_path: Path
 ) -> None:
@@ -62,11 +65,11 @@ def test_a_decoder_that_dies_once_costs_nothing(
     assert tree_of(tmp_path / "out") == tree_of(built_once)
 
 
-@pytest.mark.parametrize("fault", ["spin", "spin in c"])
+@pytest.mark.parametrize("fault", ["spin in c", pytest.param("spin", marks=pytest.mark.slow)])
 def test_a_decoder_that_loops_is_ended_by_its_processor_time(
     fault: str, phantom_once: Path, tmp_path: Path
 ) -> None:
-    result, _ = build_with(fault, phantom_once, tmp_path / "out", cpu_seconds=2)
+    result, _ = build_with(fault, phantom_once, tmp_path / "out", cpu_seconds=1)
     assert result.summary["counts"]["failed"] == {"decode_timeout": 1}
 
 
@@ -86,7 +89,15 @@ def test_a_decoder_that_eats_memory_is_stopped_at_its_limit(
 
 @pytest.mark.parametrize(
     "fault",
-    ["panic", "stop", "recursion", "deep", "interrupt", "sys exit", "generator exit"],
+    [
+        "panic",
+        "stop",
+        "generator exit",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("recursion", "deep", "interrupt", "sys exit")
+        ),
+    ],
 )
 def test_exceptions_that_are_no_exception_become_a_code_without_their_text(
     fault: str, phantom_once: Path, tmp_path: Path
@@ -191,7 +202,9 @@ def test_kill_9_of_a_child_at_any_moment_does_not_change_a_byte(
     assert killed == KILLS
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_signals_end_within_ten_seconds_and_resume(
     number: signal.Signals, phantom_once: Path, built_once: Path, tmp_path: Path
 ) -> None:

@@ -139,6 +139,7 @@ def middle(box):
     return np.array([box[0] + box[2], box[1] + box[3]]) / 2
 
 
+@pytest.mark.slow
 def test_markers_masks_and_boxes_of_a_thousand_images_stay_within_half_a_pixel():
     worst = dict.fromkeys(("spot", "breast", "drawn", "mask", "box"), 0.0)
     for seed in range(1000):

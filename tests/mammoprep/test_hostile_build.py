@@ -74,7 +74,8 @@ def check(out: Path, raw: Path, number: int) -> Counter[str]:
 @pytest.mark.parametrize(
     ("start", "count"),
     [
-        *((n * BATCH, BATCH) for n in range(4)),
+        (0, BATCH),
+        *(pytest.param(n * BATCH, BATCH, marks=pytest.mark.slow) for n in range(1, 4)),
         *(
             pytest.param(100_000 + n * LONG_BATCH, LONG_BATCH, marks=pytest.mark.slow)
             for n in range(4)

@@ -253,6 +253,7 @@ def test_the_folder_names_of_the_first_release_work_too(tmp_path: Path) -> None:
     assert len(record.lesions) == 1
 
 
+@pytest.mark.slow
 def test_patients_stay_whole_and_contours_lie_where_they_should(tmp_path: Path) -> None:
     raw, out = tmp_path / "raw", tmp_path / "out"
     layout.write(raw, patients=6, seed=1, size_scale=0.1, prevalence=0.7)

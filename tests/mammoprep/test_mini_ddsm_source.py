@@ -270,6 +270,7 @@ def test_built_films_hold_the_true_findings_by_either_outline(films: Path, tmp_p
     assert min(seen.values()) >= 2
 
 
+@pytest.mark.slow
 def test_a_target_of_the_case_gives_every_film_of_it_one_label(films: Path, tmp_path: Path) -> None:
     image = build(config(films, tmp_path / "image"))
     case = build(config(films, tmp_path / "case", target="case"))

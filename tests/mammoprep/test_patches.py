@@ -330,6 +330,7 @@ def test_tiles_come_to_the_ratio_in_every_split(patched: Path) -> None:
         assert 1.2 <= counted[True] / counted[False] <= 2.0  # fewer where there is no room
 
 
+@pytest.mark.slow
 def test_the_patches_are_the_same_for_any_number_of_workers(
     lesions_of_cbis: Path, patched: Path, tmp_path: Path
 ) -> None:
@@ -371,6 +372,7 @@ def rows_of_input(out: Path) -> str:
     raise AssertionError("no input found")
 
 
+@pytest.mark.slow
 def test_balance_makes_the_classes_of_every_fold_level(ultrasound: Path, tmp_path: Path) -> None:
     built("busi", ultrasound, tmp_path / "out", balance="label")
     counted: dict[str, Counter[str]] = defaultdict(Counter)

@@ -111,12 +111,14 @@ def test_one_and_three_workers_and_a_kept_survey_make_the_same_bytes(
     assert result.local["shards_built"] == []
 
 
+@pytest.mark.slow
 def test_the_survey_tells_how_far_it_is(raw: Path, tmp_path: Path) -> None:
     watcher = Counting()
     run(raw, tmp_path / "out", watcher)
     assert watcher.seen == [(done, 17) for done in range(18)]
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_data_elsewhere_makes_the_same_bytes(raw: Path, tmp_path: Path) -> None:
     run(raw, tmp_path / "here")
     shutil.copytree(raw, tmp_path / "moved", copy_function=shutil.copyfile)
@@ -124,6 +126,7 @@ def test_a_copy_of_the_data_elsewhere_makes_the_same_bytes(raw: Path, tmp_path: 
     assert tree_of(tmp_path / "here") == tree_of(tmp_path / "there")
 
 
+@pytest.mark.slow
 def test_only_a_changed_file_is_looked_at_again_and_its_group_follows(
     raw: Path, tmp_path: Path
 ) -> None:
@@ -170,6 +173,7 @@ def test_a_file_that_crashes_the_survey_costs_only_its_own_group(raw: Path, tmp_
     assert {groups(tmp_path / "out")[key] for key in COPIES} == {"benign_1"}
 
 
+@pytest.mark.slow
 def test_a_crash_that_does_not_repeat_changes_nothing(raw: Path, tmp_path: Path) -> None:
     run(raw, tmp_path / "plain")
     command = faulty("segfault", digest(raw / FATAL), tmp_path / "marker")

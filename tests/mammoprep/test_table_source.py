@@ -292,6 +292,7 @@ def test_every_format_builds_and_findings_lie_where_they_should(made: Path, tmp_
     assert min(compared.values()) >= 2
 
 
+@pytest.mark.slow
 def test_a_row_more_builds_its_own_shard_and_another_mapping_is_refused(
     made: Path, tmp_path: Path
 ) -> None:

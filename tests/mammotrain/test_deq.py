@@ -201,6 +201,7 @@ def blobs(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return images * 0.12 + 0.5, targets
 
 
+@pytest.mark.slow
 def test_it_learns_to_find_a_blob_anywhere():
     generator = torch.Generator().manual_seed(0)
     net = model(width=24)

@@ -59,6 +59,7 @@ def outer(name: str, plain: nn.Module) -> str:
     return f"head.{name.rpartition('.')[2]}" if name.startswith(f"{head}.") else f"encoder.{name}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "variant"), VARIANTS)
 def test_every_variant_has_as_many_parameters_as_timms(module: ModuleType, variant: str) -> None:
     plain_name = module.VARIANTS[variant].partition(".")[0]
@@ -298,6 +299,7 @@ def test_the_compiler_finds_one_graph(module: ModuleType) -> None:
         torch.testing.assert_close(compiled(images()).logits, model(images()).logits)
 
 
+@pytest.mark.slow
 @every
 @pytest.mark.filterwarnings("ignore:.*jit.trace:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # timm's look at a size

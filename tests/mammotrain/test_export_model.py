@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,14 +19,14 @@ from mammotrain.contracts import Output
 from mammotrain.data.shards import open_table
 from mammotrain.data.splits import Side
 from mammotrain.exporting import Exported, Request, export
-from mammotrain.models import deq
+from mammotrain.models import deq, unet
 from mammotrain.predict import Request as Asked
 from mammotrain.predict import predict
 from mammotrain.predicting import panel, unlabelled
 from mammotrain.priors import Prior, correct
 from mammotrain.run import Request as Training
 from mammotrain.run import run
-from mammotrain.trainer import Watcher
+from mammotrain.watching import Watcher
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,25 +36,31 @@ needs_onnx = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("rsna")
-    mammoprep.phantom("rsna", home / "raw", patients=8, seed=5, size_scale=0.05, prevalence=0.6)
-    mammoprep.build(
-        source="rsna", input=home / "raw", out=home / "shards", size="32x64", folds=3, workers=1
-    )
-    return home / "shards"
+def shards(once: Callable[[Any, Any], Path]) -> Path:
+    """Phantoms in the layout of rsna; read only."""
+
+    def make(home: Path) -> None:
+        mammoprep.phantom("rsna", home / "raw", patients=8, seed=5, size_scale=0.05, prevalence=0.6)
+        mammoprep.build(
+            source="rsna", input=home / "raw", out=home / "shards", size="32x64", folds=3, workers=1
+        )
+
+    return once("export, shards", make) / "shards"
 
 
 @pytest.fixture(scope="module")
-def screened(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("resnext") / "resnext"
+def screened(shards: Path, once: Callable[[Any, Any], Path]) -> Path:
+    """A run of a classifier; read only."""
     found = config.load("resnext", (
         "model.variant=resnet10t", "data.size=[32, 64]", "data.workers=1", "train.batch_size=8",
         "train.max_steps=2", "train.epochs=1", "train.pretrained=none", "train.warmup_steps=0",
         "train.amp=none", "data.sampling=balanced",
     ))  # fmt: skip
-    run(Training(found, (str(shards),), out, Side(), device="cpu"), Watcher())
-    return out
+
+    def make(out: Path) -> None:
+        run(Training(found, (str(shards),), out, Side(), device="cpu"), Watcher())
+
+    return once("export, resnext", make)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +69,19 @@ def equilibrium(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     found = config.load("deq", (
         "model.width=8", "model.groups=4", "train.batch_size=8", "train.epochs=1",
         "data.workers=1", "data.size=[32, 32]",
+    ))  # fmt: skip
+    run(Training(found, (str(patches),), out, Side(), device="cpu"), Watcher())
+    return out
+
+
+@pytest.fixture(scope="module")
+def tiled(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that scores a picture in four tiles."""
+    out = tmp_path_factory.mktemp("unet") / "unet"
+    found = config.load("unet", (
+        "data.size=[48, 48]", "model.tile=[32, 32]", "data.augmentation={}", "task.smallest=0",
+        "data.workers=1", "train.batch_size=8", "train.max_steps=2", "train.pretrained=none",
+        "train.warmup_steps=0", "train.amp=none",
     ))  # fmt: skip
     run(Training(found, (str(patches),), out, Side(), device="cpu"), Watcher())
     return out
@@ -80,6 +101,7 @@ def shown(place: Path, data: Path) -> tuple[list[str], np.ndarray]:
     return list(batch.keys), made.shown(batch, None).images.numpy()
 
 
+@pytest.mark.slow
 @needs_onnx
 def test_onnx_runtime_says_what_predict_says(screened: Path, shards: Path, tmp_path: Path) -> None:
     import onnxruntime
@@ -147,6 +169,7 @@ def test_the_prior_is_part_of_the_file() -> None:
     assert np.allclose(corrected.numpy(), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @needs_onnx
 def test_a_deq_is_refused_as_onnx_with_the_reason(
     equilibrium: Path, patches: Path, tmp_path: Path
@@ -156,6 +179,7 @@ def test_a_deq_is_refused_as_onnx_with_the_reason(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(deq.DEQ, "cam_grid"), reason="the model cannot be traced")
 def test_a_deq_as_torchscript_says_the_same_also_of_a_blank_picture(
     equilibrium: Path, patches: Path, tmp_path: Path
@@ -163,6 +187,26 @@ def test_a_deq_as_torchscript_says_the_same_also_of_a_blank_picture(
     checked = export(Request(equilibrium, "torchscript", tmp_path / "deq.pt", str(patches)))
     assert checked.difference <= 1e-5
     assert checked.pictures == 18
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["torchscript", pytest.param("onnx", marks=needs_onnx)])
+def test_a_unet_that_looks_at_tiles_says_the_same(
+    tiled: Path, patches: Path, tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[torch.Size] = []
+    whole = unet.UNet._of_one
+
+    def counted(self: unet.UNet, images: Tensor) -> Tensor:
+        looks.append(images.shape[-2:])
+        return whole(self, images)
+
+    monkeypatch.setattr(unet.UNet, "_of_one", counted)
+    checked = export(Request(tiled, format, tmp_path / "unet", str(patches)))
+    assert checked.difference <= 1e-5
+    assert {tuple(map(int, look)) for look in looks} == {(32, 32)}
+    assert len(looks) % 4 == 0
+    assert told(tmp_path / "unet")["inputs"][0]["shape"] == ["batch", 1, 48, 48]
 
 
 def test_what_says_something_else_is_not_kept(
@@ -202,6 +246,7 @@ def test_mistakes_are_said_before_any_work(
         export(Request(screened, "onnx", tmp_path / "x"))
 
 
+@pytest.mark.slow
 def test_the_command_line_prints_the_difference(screened: Path, tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "mammotrain", "export", str(screened), "--format", "torchscript",

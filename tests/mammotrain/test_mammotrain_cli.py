@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mammotrain import cli
+
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mammotrain", *arguments]
@@ -36,11 +38,22 @@ def test_recipes_and_models_are_listed_with_what_they_are_for() -> None:
     ],
 )
 def test_a_users_mistake_is_exit_2_and_says_what_to_do(
-    arguments: list[str], message: str, tmp_path: Path
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    done = run(*arguments, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mammotrain", *arguments])
+    assert cli.main() == 2
+    assert message in " ".join(capfd.readouterr().err.split())
+
+
+def test_a_mistake_ends_the_program_with_2_and_no_traceback() -> None:
+    done = run("run", "dqe")
     assert done.returncode == 2, done.stderr
-    assert message in " ".join(done.stderr.split())
+    assert "Did you mean 'deq'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -16,7 +16,7 @@ from mammoprep.core.errors import ConfigError, DamageError, ResourceError
 from mammotrain import checkpoint, config, folder
 from mammotrain.data.splits import Side
 from mammotrain.run import Request, run
-from mammotrain.trainer import Watcher
+from mammotrain.watching import Watcher
 
 SMALL = (
     "model.width=8", "model.groups=4", "data.size=[32, 32]", "train.batch_size=8", "train.epochs=4",

@@ -11,7 +11,7 @@ import pytest
 from scored import make, small
 
 from mammoprep.core.errors import ConfigError
-from mammotrain import bootstrap, metrics, priors, scores
+from mammotrain import bootstrap, metrics, priors, scores, summary
 from mammotrain.priors import Prior
 from mammotrain.report import assemble, page, pictures, plots, training
 from mammotrain.report.assemble import About
@@ -367,3 +367,38 @@ def test_a_rendered_page_is_written_whole(tmp_path: Path) -> None:
     page.write(tmp_path / "report.html", "text")
     assert (tmp_path / "report.html").read_text() == "text"
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_closing_lines_have_measures_breasts_and_baselines_with_intervals(
+    tmp_path: Path,
+) -> None:
+    found = report(make())
+    cell = {"value": 0.7251, "ci95": [0.61, 0.8049], "level": "image", "reason": ""}
+    none = {"value": None, "ci95": None, "level": "image", "reason": "no lesion"}
+    found["measures"] = {
+        "age_error": cell | {"ci95": None}, "false_positives": cell, "dice": cell, "iou": none,
+        "collapsed": cell,
+    }  # fmt: skip
+    lines = summary.summary(found, tmp_path).splitlines()
+    assert lines[0] == "Scored 400 samples of 90 groups (fold0)."
+    names = ["dice", "false_positives", "age_error", "collapsed", "auroc"]
+    assert [line.split()[0] for line in lines[1:6]] == names
+    assert lines[1].split(maxsplit=1)[1] == "0.725 (0.610 to 0.805)"
+    assert lines[3].split(maxsplit=1)[1] == "0.725"
+    own = found["metrics"]["auroc"]
+    ends = f"({own['ci95'][0]:.3f} to {own['ci95'][1]:.3f})"
+    auroc = next(line for line in lines if line.startswith("auroc"))
+    assert f"{own['value']:.3f} {ends}   beside: majority 0.500, shortcut 0." in auroc
+    breasts = found["levels"]["breast"]
+    assert f"{breasts['n']} breasts:" in lines
+    pf1 = breasts["metrics"]["pf1"]
+    ends = f"({pf1['ci95'][0]:.3f} to {pf1['ci95'][1]:.3f})"
+    assert f"  {'pf1':<17} {pf1['value']:.3f} {ends}" in lines
+    assert lines[-1] == f"Look at: {tmp_path / 'report.html'}"
+
+
+def test_closing_lines_of_what_has_neither_breasts_nor_measures(tmp_path: Path) -> None:
+    table = small([1, 0] * 8, [0.9, 0.2] * 8, laterality=[""] * 16)
+    said = summary.summary(assemble.assemble(Judged(table), ABOUT), tmp_path)
+    assert "breasts" not in said
+    assert "f1" not in said  # without a threshold there are no decisions

@@ -18,7 +18,7 @@ from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError, ResourceError
 from mammotrain import config, trackers
 from mammotrain.trackers import _base
-from mammotrain.trainer import Watcher
+from mammotrain.watching import Watcher
 
 MACHINE = "machine-of-anna"
 SECRET = "rsna_10006_462822612"

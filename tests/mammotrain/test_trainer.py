@@ -21,7 +21,8 @@ from mammotrain import checkpoint, optim, trainer
 from mammotrain.config import TrainConfig
 from mammotrain.contracts import Batch, Output, Shown
 from mammotrain.distributed import World
-from mammotrain.trainer import Job, Progress, Watcher
+from mammotrain.trainer import Job, Progress
+from mammotrain.watching import Watcher
 
 SAMPLES, BATCH = 48, 8
 ALONE = World(0, 1, torch.device("cpu"))

@@ -26,8 +26,8 @@ from mammotrain.distributed import World
 from mammotrain.models import deq
 from mammotrain.run import Logging
 from mammotrain.tasks import classify
-from mammotrain.trainer import Job, Progress, Watcher
-from mammotrain.watching import SMALLEST_SCALE
+from mammotrain.trainer import Job, Progress
+from mammotrain.watching import SMALLEST_SCALE, Watcher
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ import pytest
 from mammoprep.core.errors import ConfigError, ResourceError
 from mammotrain import config, tuning
 from mammotrain.config import Space
-from mammotrain.trainer import Watcher
+from mammotrain.watching import Watcher
 
 pytest.importorskip("optuna")
 pytestmark = pytest.mark.usefixtures("one_thread")

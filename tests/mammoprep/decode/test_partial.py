@@ -162,6 +162,7 @@ def test_a_level_equals_what_pillow_reduces_the_whole_to(syntax: str) -> None:
         assert np.array_equal(whole_level(frame, level), np.minimum(reduced, 4095))
 
 
+@pytest.mark.slow
 @needs_library
 @pytest.mark.parametrize("bits", [8, 10, 12, 16])
 @pytest.mark.parametrize(("syntax", "box"), KINDS)

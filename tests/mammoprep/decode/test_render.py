@@ -17,7 +17,7 @@ from reference_grey import Case, picture
 
 from mammoprep.decode.dicom import read_image, render_stored
 
-BLOCKS, BLOCK = 10, 300
+BLOCKS, BLOCK = 30, 100
 # A kind that is never refused: only warned about, so that the float picture can be had.
 LEFT_OUT = {"ImageType": ["ORIGINAL", "PRIMARY", "TOMOSYNTHESIS"]}
 
