@@ -258,6 +258,7 @@ def normed() -> RunConfig:
     ))  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made_by", "shards", "head", "kinds"),
     [
@@ -281,6 +282,7 @@ def test_a_network_that_never_learned_is_exposed(
     assert found["collapsed"]["kind"] in kinds, found["collapsed"]
 
 
+@pytest.mark.slow
 def test_a_network_that_learned_from_shuffled_labels_is_exposed_and_a_healthy_one_is_not(
     home: Path, tmp_path: Path
 ) -> None:

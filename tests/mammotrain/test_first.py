@@ -74,6 +74,7 @@ def test_a_recipe_without_a_first_stage_is_left_as_it_is(shards: Path, tmp_path:
     assert "first" not in plain.config.to_table()
 
 
+@pytest.mark.slow
 def test_every_mask_is_of_the_model_that_left_the_sample_out(
     staged: tuple[Request, Path], shards: Path
 ) -> None:
@@ -108,6 +109,7 @@ def masks_by(made: setup.Setup, net: nn.Module) -> dict[str, np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(
     staged: tuple[Request, Path], shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +126,7 @@ def test_what_is_done_is_not_done_again(
     assert first.ready(request, Watcher()).data == request.data
 
 
+@pytest.mark.slow
 def test_an_interrupted_first_stage_goes_on_and_gives_the_same_masks(
     staged: tuple[Request, Path], shards: Path, tmp_path: Path
 ) -> None:
@@ -138,6 +141,7 @@ def test_an_interrupted_first_stage_goes_on_and_gives_the_same_masks(
     assert (copy / "predicted" / "dataset" / "dataset.json").read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_other_settings_of_the_first_stage_are_no_reason_to_mix(
     staged: tuple[Request, Path], shards: Path
 ) -> None:
@@ -147,6 +151,7 @@ def test_other_settings_of_the_first_stage_are_no_reason_to_mix(
         first.ready(asking(shards, request.out, other), Watcher())
 
 
+@pytest.mark.slow
 def test_true_masks_are_those_of_the_shards(
     staged: tuple[Request, Path], shards: Path, tmp_path: Path
 ) -> None:
@@ -175,6 +180,7 @@ def test_what_the_first_stage_cannot_do_is_said_before_any_work(
     assert not (tmp_path / "run-first").exists()
 
 
+@pytest.mark.slow
 def test_a_run_around_predicted_masks_gives_scores_but_no_places(
     staged: tuple[Request, Path], tmp_path: Path
 ) -> None:
@@ -193,6 +199,7 @@ def test_a_run_around_predicted_masks_gives_scores_but_no_places(
     assert all(each["boxes"] == [] for each in boxes)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_shown_true_masks_says_first_that_they_tell_the_label(
     shards: Path, tmp_path: Path
 ) -> None:

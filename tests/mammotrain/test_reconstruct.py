@@ -322,6 +322,7 @@ def batches(images: Tensor, size: int = 32) -> Iterator[Tensor]:
         yield images[first : first + size]
 
 
+@pytest.mark.slow
 def test_what_was_never_seen_comes_back_worse_than_what_was() -> None:
     torch.manual_seed(0)
     model = cvae.build(
@@ -369,6 +370,7 @@ SMALL = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_of_the_recipe_learns_from_the_healthy_and_scores_all(
     shards: Path, tmp_path: Path
 ) -> None:
@@ -386,6 +388,7 @@ def test_a_run_of_the_recipe_learns_from_the_healthy_and_scores_all(
 VARIANTS = (*configs.load("cvae").ablate.values(), ("train.accumulate=2",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", VARIANTS, ids=" ".join)
 def test_without_conditions_and_with_other_losses_it_runs(
     changes: tuple[str, ...], shards: Path, tmp_path: Path
@@ -394,6 +397,7 @@ def test_without_conditions_and_with_other_losses_it_runs(
     run(Request(found, (str(shards),), tmp_path / "run", device="cpu"), Watcher())
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_bit_for_bit_within_the_warm_up(shards: Path, tmp_path: Path) -> None:
     def losses_of(name: str, epochs: int, *, resume: bool = False) -> list[str]:
         changes = ("model.warmup_steps=50", "model.beta=9.0", f"train.epochs={epochs}")

@@ -91,6 +91,7 @@ def by_levels(out: Path, names: list[str]) -> list[float]:
 # --- what is handed in
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["", "fold1"])
 def test_every_breast_of_the_test_table_is_there_once_as_the_levels_have_it(
     screening: Path, crossed: Path, tmp_path: Path, part: str
@@ -111,6 +112,7 @@ def test_every_breast_of_the_test_table_is_there_once_as_the_levels_have_it(
     assert all(line["asked"] == folds for line in of_test)
 
 
+@pytest.mark.slow
 def test_probabilities_are_those_of_the_natural_prevalence(
     screening: Path, crossed: Path, tmp_path: Path
 ) -> None:
@@ -126,6 +128,7 @@ def test_probabilities_are_those_of_the_natural_prevalence(
     )
 
 
+@pytest.mark.slow
 def test_of_a_train_table_every_breast_is_named_as_the_challenge_names_it(
     crossed: Path, tmp_path: Path
 ) -> None:
@@ -141,6 +144,7 @@ def test_of_a_train_table_every_breast_is_named_as_the_challenge_names_it(
     assert values == pytest.approx(by_levels(tmp_path / "out", names))
 
 
+@pytest.mark.slow
 def test_what_the_run_has_learned_from_is_not_handed_in(
     screening: Path, crossed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +158,7 @@ def test_what_the_run_has_learned_from_is_not_handed_in(
     assert any(line["taught"] for line in lines)
 
 
+@pytest.mark.slow
 def test_pictures_that_are_missing_are_said(screening: Path, crossed: Path, tmp_path: Path) -> None:
     table = open_table([screening / "shards"])
     lines = [
@@ -168,6 +173,7 @@ def test_pictures_that_are_missing_are_said(screening: Path, crossed: Path, tmp_
     assert "2 pictures are not in the shards" in told.lines[0]
 
 
+@pytest.mark.slow
 def test_it_is_made_of_cancers_of_rsna_alone(screening: Path, tmp_path: Path) -> None:
     def saved(names: list[str], source: str = "rsna") -> int | None:
         table = open_table([screening / "shards"])
@@ -185,6 +191,7 @@ def test_it_is_made_of_cancers_of_rsna_alone(screening: Path, tmp_path: Path) ->
     assert submission.save(tmp_path, [], table, lambda _: None) is None
 
 
+@pytest.mark.slow
 def test_files_make_no_submission(screening: Path, crossed: Path, tmp_path: Path) -> None:
     path = min((screening / "raw" / "test_images").rglob("*.dcm"))
     outcome = predict(asked(crossed, path, tmp_path / "out"), Watcher())
@@ -277,6 +284,7 @@ def test_which_level_comes_first_is_a_matter_of_the_source() -> None:
     assert levels.first_of(["inbreast"]) == levels.first_of(["rsna", "inbreast"]) == "image"
 
 
+@pytest.mark.slow
 def test_cv_and_eval_of_rsna_begin_with_breasts(crossed: Path) -> None:
     for place in (crossed, crossed / "fold0"):
         report = json.loads((place / "report.json").read_text())
