@@ -8,7 +8,7 @@ differs: the picture; the picture with levelled classes; the picture where a mas
 it. The mask is the annotator's (``truth``: it says already that there is a lesion, and its shape
 which) or that of a U-Net which has not seen the cluster (``predicted``). The number of steps is
 fixed beforehand and the last weights are scored. Beside them: the most frequent class, grey level,
-sharpness, and a regression on numbers of the mask alone, without any pixel of the picture.
+and a regression on nine numbers of the mask: its shape, and the grey level inside.
 
 Writes benchmarks/results/busi_trial.json, figures only; with ``--work`` it goes on where it was.
 """

@@ -1,8 +1,8 @@
 """What is reached without looking for a disease: beside every table, on the same samples.
 
 ``majority`` knows how frequent the classes are, ``shortcut`` sees the grey level alone, and
-``metadata`` age, machine and view; ``mask``, where pictures are shown by a mask, sees the mask
-alone. All are fitted on the training samples and on nothing else.
+``metadata`` age, machine and view; ``mask``, where pictures are shown by a mask, sees its shape
+and the grey level inside. All are fitted on the training samples and on nothing else.
 """
 
 from collections.abc import Callable, Mapping, Sequence

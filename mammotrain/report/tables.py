@@ -40,7 +40,7 @@ BASELINES = {
     "majority": "Majority class",
     "shortcut": "Grey level alone",
     "metadata": "Age, machine, view",
-    "mask": "Mask alone",
+    "mask": "Shape of the mask, grey level inside",
 }
 TOLD = (
     "True masks were shown: that there is a mask, and its outline, tell the label. This is no "
@@ -136,7 +136,7 @@ def alarms(report: Json) -> list[str]:
             what = BASELINES.get(baseline, baseline)
             found.append(
                 f"Not shown to be better than a baseline that never looks for a disease ({what}): "
-                f"{title(name)} is {gain['difference']:+.3f} higher "
+                f"{title(name)} differs by {gain['difference']:+.3f} "
                 f"({gain['ci95'][0]:+.3f} to {gain['ci95'][1]:+.3f})."
             )
     return found
