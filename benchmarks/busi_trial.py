@@ -3,12 +3,13 @@
     python benchmarks/busi_trial.py --input DIR [--work DIR] [--threads N] [--only NAME]
 
 DIR is BUSI or any part of it (docs/sources/busi.md). DenseNet-121 tells normal, benign and
-malignant apart over five folds that keep clusters of near-duplicates together. Only the input
-differs: the picture; the picture with levelled classes; the picture where a mask is set, or around
-it. The mask is the annotator's (``truth``: it says already that there is a lesion, and its shape
-which) or that of a U-Net which has not seen the cluster (``predicted``). The number of steps is
-fixed beforehand and the last weights are scored. Beside them: the most frequent class, grey level,
-and a regression on nine numbers of the mask: its shape, and the grey level inside.
+malignant apart over five folds that keep clusters of near-duplicates together. It sees: the
+picture; the picture with levelled classes; the same where a mask is set, or around it. What else
+differs (turns, sampling) stands in the recipes. The mask is the annotator's (``truth``: it says
+already that there is a lesion, and its shape which) or that of a U-Net which has not seen the
+cluster (``predicted``). The number of steps is fixed beforehand and the last weights are scored.
+Beside them: the most frequent class, grey level, and a regression on nine numbers of the mask: its
+shape, and the grey level inside.
 
 Writes benchmarks/results/busi_trial.json, figures only; with ``--work`` it goes on where it was.
 """
@@ -83,9 +84,13 @@ def trained(name: str, data: Path, work: Path) -> dict[str, Any]:
         resume=out.exists(),
     )  # fmt: skip
     report = cross(first.ready(asked, Said(), place=work / "first"), Said())
+    alone = report["baselines"].get("mask", {}).get("metrics") or {}
     return {
         "recipe": recipe,
+        "pictures": report["n"],
+        "clusters": report["groups"],
         "metrics": {key: report["metrics"][key] for key in ONLY},
+        "its_mask_alone": {key: alone[key] for key in ONLY if key in alone},
     }
 
 

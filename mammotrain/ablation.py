@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mammoprep.core.errors import ConfigError
-from mammotrain import comparison, distributed, first
+from mammotrain import comparison, distributed, first, folder
 from mammotrain import config as configs
 from mammotrain.config import RunConfig
 from mammotrain.cross import cross_in
@@ -54,6 +54,9 @@ def ablate(asked: Ablation, watcher: Watcher) -> dict[str, Any]:
     with distributed.joined(request.device) as world:
         data = find_data(request, watcher) if world.leads else ()
         data = distributed.gathered(data, world)[0]
+        for name, config in made.items():  # what would be refused later is refused before any work
+            folder.check_free(request.out / name, resume=request.resume)
+            first.check(replace(request, config=config, data=data))
         for number, (name, config) in enumerate(made.items()):
             watcher.warn(f"{name}: {number + 1} of {len(made)}.")
             out = request.out / name

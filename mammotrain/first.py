@@ -5,6 +5,7 @@ training nor scored samples have masks better than those that a new patient woul
 """
 
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,8 +17,8 @@ import numpy as np
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 from mammotrain import config as configs
-from mammotrain import finished, folder, predict, setup
-from mammotrain.config import RunConfig
+from mammotrain import folder, predict, setup
+from mammotrain.config import DEMO, RunConfig
 from mammotrain.cross import cross
 from mammotrain.data.shards import Table
 from mammotrain.data.splits import Side
@@ -43,52 +44,92 @@ def ready(request: Request, watcher: Watcher, place: Path | None = None) -> Requ
             predicts none, or the data are not one local folder.
         MammoError: as ``cross`` and ``predict`` do.
     """
-    asked = request.config.first
-    if not asked.recipe:
+    if not request.config.first.recipe:
         return request
-    data = find_data(request, watcher)
-    found = replace(request, data=data)
-    table = setup.open_shards(request.config, data, watcher.warn)
-    predicted = [bool(each.get(PREDICTED)) for each in table.summaries]
-    if not asked.predicts:
-        if any(predicted):
-            raise ConfigError(
-                f"first.mask is truth, but the masks of {data[predicted.index(True)]} are "
-                "predicted. Give the shards that they were predicted for."
-            )
+    if _many_processes() and request.config.first.predicts and request.data == DEMO:
+        raise _refusal(request.config, "SHARDS")
+    found = replace(request, data=find_data(request, watcher))
+    if not check(found):
         return found
-    if all(predicted):
-        return found
-    _check(request, data)
     if place is None:
         folder.check_free(request.out, resume=request.resume)
-    config = configs.load(asked.recipe, asked.set)
-    _check_predicts(config, table)
     stage = place or request.out.with_name(f"{request.out.name}-first")
-    first = replace(
-        request, config=config, data=data, out=stage / "cv", side=Side(by=request.side.by),
-        resume=(stage / "cv").exists(), cache=None,
-    )  # fmt: skip
-    watcher.warn(f"First {config.recipe}, whose predicted masks are the input: {stage}.")
+    first = _stage(found, stage)
+    watcher.warn(f"First {first.config.recipe}, whose predicted masks are the input: {stage}.")
+    table = setup.open_shards(first.config, first.data, watcher.warn)
     if not _finished(first, table):
         cross(first, watcher)
     return replace(request, data=(str(_predicted(first, table, stage, watcher)),))
 
 
-def _check(request: Request, data: tuple[str, ...]) -> None:
-    """Refuse what the first stage cannot do; raises ConfigError, with the commands that can."""
-    recipe = request.config.first.recipe
-    if len(data) > 1 or "://" in data[0]:
+def check(request: Request) -> bool:
+    """Return whether masks have yet to be predicted for a request, whose data are folders.
+
+    Raises:
+        ConfigError: as ``ready`` does, before any work.
+    """
+    asked = request.config.first
+    if not asked.recipe:
+        return False
+    table = setup.open_shards(request.config, request.data)
+    predicted = [each.get(PREDICTED) for each in table.summaries]
+    for place, made_by in zip(request.data, predicted, strict=True):
+        if made_by and not asked.predicts:
+            raise ConfigError(
+                f"first.mask is truth, but the masks of {place} are predicted. Give the shards "
+                "that they were predicted for."
+            )
+        if made_by and made_by.get("learned_from"):
+            raise ConfigError(
+                f"The masks of {place} are partly of models that have learned from these very "
+                "samples (predict --all): they are too good. Predict them with the folder of a cv."
+            )
+    if not asked.predicts or all(predicted):
+        return False
+    if len(request.data) > 1 or "://" in request.data[0]:
         raise ConfigError(
-            f"Recipe {request.config.recipe} has masks predicted by {recipe} first, which needs "
-            f"the shards in one local folder; got {', '.join(data)}."
+            f"Recipe {request.config.recipe} has masks predicted by {asked.recipe} first, which "
+            f"needs the shards in one local folder; got {', '.join(request.data)}."
         )
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _many_processes():
+        raise _refusal(request.config, request.data[0])
+    _check_predicts(configs.load(asked.recipe, asked.set), table)
+    return True
+
+
+def _many_processes() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _refusal(config: RunConfig, data: str) -> ConfigError:
+    """Return what to say to several processes: the commands for one."""
+    asked = config.first
+    options = " ".join(f"--set {shlex.quote(each)}" for each in asked.set)
+    return ConfigError(
+        f"Masks are predicted by one process. Do that first: mammotrain cv {asked.recipe} "
+        f"{options + ' ' if options else ''}--data {data} --out first/cv; mammotrain predict "
+        f"first/cv {data} --masks --out first/predicted; and here --data first/predicted/dataset."
+    )
+
+
+def _stage(request: Request, stage: Path) -> Request:
+    """Return the first stage as a request of its own.
+
+    Raises:
+        ConfigError: its folder holds one with other settings.
+    """
+    asked, by = request.config.first, request.side.by
+    first = replace(
+        request, config=configs.load(asked.recipe, asked.set), out=stage / "cv", side=Side(by=by),
+        resume=(stage / "cv").exists(), cache=None,
+    )  # fmt: skip
+    table = {**first.config.to_table(), "by": by or "fold"}
+    if changed := folder.changes(first.out, table):
         raise ConfigError(
-            f"Masks are predicted by one process. Do that first, then give its shards here: "
-            f"mammotrain cv {recipe} --data {data[0]}; mammotrain predict runs/{recipe}-cv "
-            f"{data[0]} --masks --out predicted; and here --data predicted/dataset."
+            f"{stage} holds a first stage with other settings: {'; '.join(changed)}. Remove it, or "
+            "give another --out."
         )
+    return first
 
 
 def _check_predicts(config: RunConfig, table: Table) -> None:
@@ -102,12 +143,11 @@ def _check_predicts(config: RunConfig, table: Table) -> None:
 
 
 def _finished(first: Request, table: Table) -> bool:
-    """Return whether the first stage was trained already, with these settings and samples."""
+    """Return whether the first stage was trained already, on these samples."""
     if not (first.out / "report.json").is_file():
         return False
-    same = finished.open_run(first.out).config.to_table() == first.config.to_table()
     members = panels.open_panel(first.out).members
-    return same and all(member.about["content"] == table.content for member in members)
+    return all(member.about["content"] == table.content for member in members)
 
 
 def _predicted(first: Request, table: Table, stage: Path, watcher: Watcher) -> Path:

@@ -61,15 +61,20 @@ def write_config(out: Path, table: Mapping[str, Any], *, resume: bool) -> None:
     Raises:
         ConfigError: the folder holds a run with other settings, with the difference.
     """
-    path, text = out / CONFIG, to_toml(table)
-    if resume and path.is_file():
-        old, new = (
-            {name: value for name, value in flat(tomllib.loads(t)).items() if name not in FREE}
-            for t in (path.read_text(encoding="utf-8"), text)
-        )
-        if changed := difference(old, new):
-            raise ConfigError(f"{out} holds a run with other settings: {'; '.join(changed)}.")
-    path.write_text(text, encoding="utf-8")
+    if resume and (changed := changes(out, table)):
+        raise ConfigError(f"{out} holds a run with other settings: {'; '.join(changed)}.")
+    (out / CONFIG).write_text(to_toml(table), encoding="utf-8")
+
+
+def changes(out: Path, table: Mapping[str, Any]) -> list[str]:
+    """Return ``name: old -> new`` for settings that a folder's run has otherwise; none without."""
+    if not (then := read_config(out)):
+        return []
+    old, new = (
+        {name: value for name, value in flat(each).items() if name not in FREE}
+        for each in (then, tomllib.loads(to_toml(table)))
+    )
+    return difference(old, new)
 
 
 def read_config(out: Path) -> dict[str, Any]:

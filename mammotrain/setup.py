@@ -86,11 +86,16 @@ class Setup:
 
     @property
     def masks_shown(self) -> str:
-        """Whose masks the pictures are shown by: ``truth``, ``predicted``, or empty."""
+        """Whose masks the pictures are shown by, or empty.
+
+        ``truth``, ``predicted``; ``taught``: predicted by who has learned from these samples.
+        """
         if self.config.data.member == IMAGE:
             return ""
-        predicted = all(each.get(PREDICTED) for each in self.table.summaries)
-        return "predicted" if predicted else "truth"
+        made_by = [each.get(PREDICTED) or {} for each in self.table.summaries]
+        if not all(made_by):
+            return "truth"
+        return "taught" if any(each.get("learned_from") for each in made_by) else "predicted"
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -222,6 +227,11 @@ def prepare(
         DamageError: a group is on two sides.
     """
     columns: Mapping[str, Any] = table.columns
+    if config.first.predicts and not all(each.get(PREDICTED) for each in table.summaries):
+        raise ConfigError(
+            f"Recipe {config.recipe} sees masks that {config.first.recipe} predicts, and these "
+            "shards have none such. mammotrain.first.ready makes them of a request."
+        )
     known = _with_label(config, table)
     if side.by:
         parts = slices.parts_by(columns, side.by).tolist()

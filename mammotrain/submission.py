@@ -47,7 +47,11 @@ def save(
     rows = [row for row, key in enumerate(table.keys) if key in said]
     cancer = np.array([said[table.keys[row]] for row in rows], np.float64)
     found = breasts(identifiers(table.columns)[rows], _texts(table.columns["view"])[rows], cancer)
-    if lost := sum(table.summary["counts"]["failed"].values()) + sum(table.lost.values()):
+    counts = table.summary["counts"]
+    lost = sum(table.lost.values()) + sum(
+        number for kind in ("failed", "excluded") for number in counts[kind].values()
+    )
+    if lost:
         tell(
             f"{FILE}: {lost:,} pictures are not in the shards; a breast of which there is no other "
             "has no row, and the challenge refuses a file that lacks one."

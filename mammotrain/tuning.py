@@ -138,6 +138,10 @@ def _around(base: RunConfig) -> dict[str, Space]:
 def _try_out(request: Request, spaces: Mapping[str, Space]) -> None:
     """Check before any work that every setting exists and takes both ends; raises ConfigError."""
     for name, space in spaces.items():
+        if name.startswith("first."):
+            raise ConfigError(
+                f"{name} cannot be tried: all trials see the masks of one first stage."
+            )
         for value in space.choices or (space.low, space.high):
             configs.load(request.recipe, (*request.changes, _change(name, value)))
 

@@ -42,10 +42,12 @@ BASELINES = {
     "metadata": "Age, machine, view",
     "mask": "Shape of the mask, grey level inside",
 }
-TOLD = (
-    "True masks were shown: that there is a mask, and its outline, tell the label. This is no "
-    "score of a model that finds lesions."
-)
+TOLD = {
+    "truth": "True masks were shown: that there is a mask, and its outline, tell the label. This "
+    "is no score of a model that finds lesions.",
+    "taught": "The masks were predicted by models that have learned from these very samples: they "
+    "are too good, and so are the scores.",
+}
 NO_INTERVAL = "no interval"
 CONFUSION = 12  # classes of which every cell is shown
 PAIRS = 20
@@ -113,7 +115,8 @@ def _prevalence(report: Json) -> str:
 
 def first_alarms(report: Json) -> list[str]:
     """Return what makes scores no scores: true masks in the pictures, a collapsed model."""
-    found = [TOLD] if report.get("input", {}).get("masks") == "truth" else []
+    masks = report.get("input", {}).get("masks")
+    found = [TOLD[masks]] if masks in TOLD else []
     return [*found, *([report["collapsed"]["reason"]] if report["collapsed"]["found"] else [])]
 
 

@@ -13,10 +13,11 @@ from torch import nn
 
 import mammoprep
 from mammoprep.core.errors import ConfigError
-from mammotrain import ablation, checkpoint, config, finished, first, setup, summary
+from mammotrain import ablation, checkpoint, config, finished, first, setup, summary, tuning
 from mammotrain import predict as predict_module
 from mammotrain.cross import cross
 from mammotrain.data.shards import open_table
+from mammotrain.data.splits import Side
 from mammotrain.distributed import joined
 from mammotrain.predict import Request as Asked
 from mammotrain.predict import predict
@@ -147,8 +148,13 @@ def test_other_settings_of_the_first_stage_are_no_reason_to_mix(
 ) -> None:
     request, _ = staged
     other = f"first.set={json.dumps([*UNET, 'train.lr=0.5'])}"
-    with pytest.raises(ConfigError, match=r"other settings: train.lr: 0.001 -> 0.5"):
+    with pytest.raises(
+        ConfigError, match=r"first holds a first stage with other .*lr: 0.001 -> 0.5"
+    ):
         first.ready(asking(shards, request.out, other), Watcher())
+    by = replace(asking(shards, request.out), side=Side(by="site"))
+    with pytest.raises(ConfigError, match="by: fold -> site"):
+        first.ready(by, Watcher())
 
 
 @pytest.mark.slow
@@ -160,6 +166,51 @@ def test_true_masks_are_those_of_the_shards(
     predicted = replace(truth, data=staged[0].data)
     with pytest.raises(ConfigError, match=r"first.mask is truth, but the masks of .* predicted"):
         first.ready(predicted, Watcher())
+
+
+@pytest.mark.slow
+def test_masks_by_who_has_learned_from_the_samples_are_refused_and_named(
+    staged: tuple[Request, Path], shards: Path, tmp_path: Path
+) -> None:
+    one = staged[1] / "cv" / "fold0"
+    predict(Asked(one, str(shards), tmp_path / "all", masks=True, everything=True), Watcher())
+    taught = replace(asking(shards, tmp_path / "run"), data=(str(tmp_path / "all" / "dataset"),))
+    with pytest.raises(ConfigError, match="have learned from these very samples"):
+        first.ready(taught, Watcher())
+    blind = replace(taught.config, first=config.FirstConfig())
+    report = run(replace(taught, config=blind), Watcher())
+    assert tables.first_alarms(report)[0] == tables.TOLD["taught"]
+
+
+def test_a_run_that_wants_predicted_masks_does_not_take_true_ones(
+    shards: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="sees masks that unet-busi predicts"):
+        run(asking(shards, tmp_path / "run"), Watcher())
+
+
+@pytest.mark.slow
+def test_what_some_variant_cannot_have_is_said_before_any_is_trained(
+    staged: tuple[Request, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(ablation, "cross_in", never)
+    request = replace(staged[0], out=tmp_path / "all")
+    with pytest.raises(ConfigError, match=r"first.mask is truth, but the masks of"):
+        ablation.ablate(ablation.Ablation("two-stage", SMALL, request), Watcher())
+    (tmp_path / "all" / "truth").mkdir(parents=True)
+    (tmp_path / "all" / "truth" / "something").touch()
+    with pytest.raises(ConfigError, match="truth is not empty"):
+        ablation.ablate(ablation.Ablation("two-stage", SMALL, request), Watcher())
+
+
+def test_trials_do_not_differ_in_masks_that_they_do_not_see(shards: Path, tmp_path: Path) -> None:
+    spaces = dict([tuning.parse("first.mask=predicted|truth")])
+    asked = tuning.Request("two-stage", SMALL, (str(shards),), tmp_path / "tune", 1, spaces)
+    with pytest.raises(ConfigError, match=r"first.mask cannot be tried"):
+        tuning.tune(asked, Watcher())
 
 
 def test_what_the_first_stage_cannot_do_is_said_before_any_work(
@@ -175,7 +226,9 @@ def test_what_the_first_stage_cannot_do_is_said_before_any_work(
     with pytest.raises(ConfigError, match="is not empty"):
         first.ready(asking(shards, tmp_path / "full"), Watcher())
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match=r"mammotrain cv unet-busi --data .* --data predicted"):
+    with pytest.raises(
+        ConfigError, match=r"mammotrain cv unet-busi --set train.amp=none .* --masks"
+    ):
         first.ready(asking(shards, tmp_path / "run"), Watcher())
     assert not (tmp_path / "run-first").exists()
 
@@ -187,7 +240,7 @@ def test_a_run_around_predicted_masks_gives_scores_but_no_places(
     request = replace(staged[0], out=tmp_path / "run")
     report = run(request, Watcher())
     assert report["input"] == {"member": "crop", "masks": "predicted"}
-    assert tables.first_alarms(report)[:1] != [tables.TOLD]
+    assert tables.TOLD["truth"] not in tables.first_alarms(report)
     assert "mask" in report["baselines"]
     remembered = finished.open_run(tmp_path / "run").config
     assert remembered.first.recipe == "unet-busi"
@@ -206,9 +259,9 @@ def test_a_run_that_is_shown_true_masks_says_first_that_they_tell_the_label(
     truth = asking(shards, tmp_path / "run", "first.mask=truth", "data.member=intersection.png")
     report = run(first.ready(truth, Watcher()), Watcher())
     assert report["input"] == {"member": "intersection.png", "masks": "truth"}
-    assert tables.alarms(report)[0] == tables.TOLD
-    assert tables.TOLD in (tmp_path / "run" / "report.html").read_text()
-    assert tables.TOLD in summary.summary(report, tmp_path)
+    assert tables.alarms(report)[0] == tables.TOLD["truth"]
+    assert tables.TOLD["truth"] in (tmp_path / "run" / "report.html").read_text()
+    assert tables.TOLD["truth"] in summary.summary(report, tmp_path)
     alone = report["baselines"]["mask"]["metrics"]["macro_auroc"]["value"]
     assert alone > 0.7  # a normal picture has no mask
 
