@@ -156,6 +156,7 @@ def test_damage_of_the_frame_is_named_with_its_record(tmp_path: Path) -> None:
     assert "allowed" in refusal(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -45,6 +45,7 @@ def build_on(fault: str, raw: Path, out: Path, *more: str) -> tuple[Result, list
     return result, [line for line in listener.lines if "cuda" in line]
 
 
+@pytest.mark.slow
 def test_a_device_changes_no_byte_and_is_used(
     raw: Path, by_cpu: dict[str, str], tmp_path: Path
 ) -> None:

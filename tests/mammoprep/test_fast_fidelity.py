@@ -84,6 +84,7 @@ def planted(files: list[bytes], size: tuple[int, int], each: int) -> list:
     return out
 
 
+@pytest.mark.slow
 @pytest.fixture(scope="module")
 def sigmoid() -> tuple[bytes, np.ndarray]:
     return phantom(SIGMOID, 4)

@@ -65,6 +65,7 @@ def test_a_decoder_that_dies_once_costs_nothing(
     assert tree_of(tmp_path / "out") == tree_of(built_once)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["spin in c", pytest.param("spin", marks=pytest.mark.slow)])
 def test_a_decoder_that_loops_is_ended_by_its_processor_time(
     fault: str, phantom_once: Path, tmp_path: Path
@@ -79,6 +80,7 @@ def test_a_decoder_that_sleeps_is_ended_by_the_backstop(phantom_once: Path, tmp_
     assert result.summary["counts"]["failed"] == {"decode_timeout": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["eat", "memory error"])
 def test_a_decoder_that_eats_memory_is_stopped_at_its_limit(
     fault: str, phantom_once: Path, tmp_path: Path
@@ -202,6 +204,7 @@ def test_kill_9_of_a_child_at_any_moment_does_not_change_a_byte(
     assert killed == KILLS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )

@@ -215,6 +215,7 @@ def test_a_flip_that_training_never_showed_is_said(
 # --- DICOM ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_dicom_file_is_scored_as_its_sample_in_the_shards(
     whole: Path, screening: Path, tmp_path: Path
 ) -> None:

@@ -86,6 +86,7 @@ def textures(shots: list[Shot], monkeypatch: pytest.MonkeyPatch) -> list[np.ndar
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "exposures"), [(0.03, None), (1.0, 1)])  # 1: coarser textures
 def test_matched_tissue_has_the_grey_values_of_tissue_without_findings(
     scale: float, exposures: int | None, monkeypatch: pytest.MonkeyPatch
@@ -108,6 +109,7 @@ def test_the_finding_is_where_its_truth_says() -> None:
     np.testing.assert_array_equal(np.sort(found, None), np.sort(plain, None))
 
 
+@pytest.mark.slow
 def test_every_cancer_has_a_contrast_of_its_own_and_nothing_else_has_one(raw: Path) -> None:
     of_patient: dict[str, set[float]] = {}
     for row in rows(raw / "train.csv"):

@@ -152,6 +152,7 @@ def test_its_own_shards_give_the_scores_of_the_run_again(
     assert report["metrics"]["f1"] == report_of(finished_run)["metrics"]["f1"]
 
 
+@pytest.mark.slow
 def test_new_patients_are_all_scored_at_the_threshold_of_the_run(
     finished_run: Path, others: Path, tmp_path: Path
 ) -> None:

@@ -465,6 +465,7 @@ SMALL = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_of_the_recipe_reports_what_the_heads_come_to(shards: Path, tmp_path: Path) -> None:
     found = configs.load("resnext", SMALL)
     report = run(Request(found, (str(shards),), tmp_path / "run", device="cpu"), Watcher())

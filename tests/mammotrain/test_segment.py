@@ -541,6 +541,7 @@ def asked(shards: Path, out: Path, *more: str) -> Request:
     return Request(config.load("unet", (*SMALL, *more)), (str(shards),), out, device="cpu")
 
 
+@pytest.mark.slow
 @pytest.fixture(scope="module")
 def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "unet"
