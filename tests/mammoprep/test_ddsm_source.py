@@ -156,7 +156,6 @@ def test_damage_of_the_frame_is_named_with_its_record(tmp_path: Path) -> None:
     assert "allowed" in refusal(tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -175,6 +174,7 @@ def test_impossible_values_are_refused_with_their_record(
     assert f"training10_0.tfrecords: record 1: {expected}" in refusal(tmp_path)
 
 
+@pytest.mark.slow
 def test_no_damaged_message_ends_in_anything_but_a_config_error(tmp_path: Path) -> None:
     small = message(example(2, np.zeros((3, 3), np.uint8), filename=b"P_00001_LEFT_CC"))
     rng = np.random.default_rng(1)

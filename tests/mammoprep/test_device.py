@@ -79,6 +79,7 @@ def test_one_wrong_codec_ends_only_its_own_kind_and_is_told_once(
     assert "GPU and CPU disagree on a JPEG Lossless image of 14 bits" in line
 
 
+@pytest.mark.slow
 def test_without_a_gpu_one_line_says_so_and_the_cpu_builds(
     raw: Path, by_cpu: dict[str, str], tmp_path: Path
 ) -> None:

@@ -84,12 +84,12 @@ def planted(files: list[bytes], size: tuple[int, int], each: int) -> list:
     return out
 
 
-@pytest.mark.slow
 @pytest.fixture(scope="module")
 def sigmoid() -> tuple[bytes, np.ndarray]:
     return phantom(SIGMOID, 4)
 
 
+@pytest.mark.slow
 def test_a_full_size_phantom_is_near_to_exact(sigmoid: tuple[bytes, np.ndarray]) -> None:
     row = compared(*sigmoid, DEFAULT)
     assert row["decode"] == "level:1"

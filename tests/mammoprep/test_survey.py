@@ -159,6 +159,7 @@ def test_a_damaged_or_foreign_cache_is_not_believed(raw: Path, tmp_path: Path) -
     assert fresh.seen[-1] == (17, 17)
 
 
+@pytest.mark.slow
 def test_a_file_that_crashes_the_survey_costs_only_its_own_group(raw: Path, tmp_path: Path) -> None:
     watcher = Counting()
     result = run(raw, tmp_path / "out", watcher, command=faulty("segfault", digest(raw / FATAL)))

@@ -121,6 +121,7 @@ def test_onnx_runtime_says_what_predict_says(screened: Path, shards: Path, tmp_p
     assert np.allclose(found, [known[key] for key in keys], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_torchscript_says_the_same_and_the_file_beside_it_how_to_use_it(
     screened: Path, tmp_path: Path
 ) -> None:

@@ -541,7 +541,6 @@ def asked(shards: Path, out: Path, *more: str) -> Request:
     return Request(config.load("unet", (*SMALL, *more)), (str(shards),), out, device="cpu")
 
 
-@pytest.mark.slow
 @pytest.fixture(scope="module")
 def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "unet"
@@ -550,6 +549,7 @@ def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_run_reports_measures_with_intervals_and_shows_outlines(finished: Path) -> None:
     report = json.loads((finished / "report.json").read_text())
     names = {"dice", "iou", "lesion_recall", "false_positives", "collapsed"}
