@@ -216,9 +216,11 @@ def recipes() -> None:
     """List the recipes and what each is for."""
     from mammotrain import config
 
-    for name in config.recipe_names():
+    names = config.recipe_names()
+    width = max(map(len, names)) + 2
+    for name in names:
         first = config.recipe_text(name).splitlines()[0].removeprefix("# ")
-        typer.echo(f"{name:<20}{first}")
+        typer.echo(f"{name:<{width}}{first}")
 
 
 @app.command()
