@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from machine import described
+from said import Said
 
 import mammoprep
 from mammotrain import baselines, bootstrap, comparison, config, first, scores, setup
@@ -31,7 +32,6 @@ from mammotrain.cross import cross
 from mammotrain.data.splits import choose
 from mammotrain.run import Request
 from mammotrain.thresholds import Judged
-from mammotrain.trainer import Watcher
 
 FOLDS, STEPS, SIDE = 5, 300, 128
 RESULT = Path(__file__).parent / "results" / "busi_trial.json"
@@ -58,19 +58,6 @@ OTHERS = ("majority", "shortcut", "mask")
 ONLY = ("accuracy", "macro_auroc", "macro_f1", "balanced_accuracy")
 
 
-class Said(Watcher):
-    """Prints which part is trained, and every fiftieth step."""
-
-    def warn(self, message: str) -> None:
-        """Print a line."""
-        print(message, flush=True)
-
-    def step(self, line: dict[str, Any]) -> None:
-        """Print a step."""
-        if line["step"] % 50 == 0:
-            print(f"step {line['step']}: loss {line['loss']:.3f}", flush=True)
-
-
 def folder_of(name: str) -> str:
     return name.replace(", ", "-").replace(" ", "-")
 
@@ -83,7 +70,7 @@ def trained(name: str, data: Path, work: Path) -> dict[str, Any]:
         config.load(recipe, (*SMALL, *changes)), (str(data),), out, device="cpu",
         resume=out.exists(),
     )  # fmt: skip
-    report = cross(first.ready(asked, Said(), place=work / "first"), Said())
+    report = cross(first.ready(asked, Said(every=50), place=work / "first"), Said(every=50))
     alone = report["baselines"].get("mask", {}).get("metrics") or {}
     return {
         "recipe": recipe,

@@ -27,6 +27,7 @@ import machine
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from said import Said
 from scipy.stats import rankdata
 
 import mammoprep
@@ -38,7 +39,6 @@ from mammotrain.run import Request
 from mammotrain.scores import Scores
 from mammotrain.setup import Setup
 from mammotrain.thresholds import Judged
-from mammotrain.watching import Watcher
 
 Floats = NDArray[np.float64]
 Pictures = NDArray[np.float32]  # (n, rows, columns), 0-1
@@ -222,14 +222,6 @@ def auroc(usual: list[float], strange: list[float], who: list[str]) -> dict[str,
         "ci95": None if ends is None else [round(end, DIGITS) for end in ends],
         "reason": found["reason"],
     }
-
-
-class Said(Watcher):
-    """Prints which fold is trained."""
-
-    def warn(self, message: str) -> None:
-        """Print a line."""
-        print(message, flush=True)
 
 
 def trial(data: Path, out: Path, more: tuple[str, ...]) -> dict[str, Any]:

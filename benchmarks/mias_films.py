@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 from machine import described
+from said import Said
 
 import mammoprep
 from mammoprep import repack
 from mammotrain import config
 from mammotrain.cross import cross
 from mammotrain.run import Request
-from mammotrain.watching import Watcher
 
 FOLDS = 5
 RESULT = Path(__file__).parent / "results" / "mias_films.json"
@@ -34,14 +34,6 @@ SETTINGS = (
     "data.augment_on=cpu",
 )  # fmt: skip
 ONLY = ("auroc", "accuracy", "balanced_accuracy", "f1")
-
-
-class Said(Watcher):
-    """Prints which fold is trained."""
-
-    def warn(self, message: str) -> None:
-        """Print a line."""
-        print(message, flush=True)
 
 
 def main() -> None:

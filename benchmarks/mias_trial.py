@@ -25,6 +25,7 @@ import machine
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from said import Said
 
 import mammoprep
 from mammoprep import repack
@@ -33,7 +34,6 @@ from mammotrain import bootstrap, config, scores
 from mammotrain.cross import cross
 from mammotrain.run import Request
 from mammotrain.thresholds import Judged
-from mammotrain.watching import Watcher
 
 SIDE, SHRINK, FOLDS, TILES = 96, 2, 5, 16  # pixels, stored pixels a pixel, folds, tiles a lesion
 SEEDS = (0, 1, 2)
@@ -105,14 +105,6 @@ def mosaic(patches: Patches, path: Path) -> None:
     padded[: len(order)] = patches.pixels[order]
     rows = padded.reshape(-1, columns, SIDE, SIDE).swapaxes(1, 2)
     cv2.imwrite(str(path), rows.reshape(-1, columns * SIDE))
-
-
-class Said(Watcher):
-    """Prints which fold is trained."""
-
-    def warn(self, message: str) -> None:
-        """Print a line."""
-        print(message, flush=True)
 
 
 def trial(data: Path, out: Path, patches: Patches, seed: int) -> dict[str, Any]:

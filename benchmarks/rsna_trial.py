@@ -45,6 +45,7 @@ import numpy as np
 import torch
 from machine import described
 from numpy.typing import NDArray
+from said import Said
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -60,7 +61,6 @@ from mammotrain.cross import cross
 from mammotrain.run import Request
 from mammotrain.scores import Scores
 from mammotrain.thresholds import Judged
-from mammotrain.watching import Watcher
 
 RESULT = Path(__file__).parent / "results" / "rsna_trial.json"
 SIZE, SCALE, FOLDS, SEED = "64x128", 0.04, 3, 3
@@ -95,19 +95,6 @@ class Cohort:
 MANY = Cohort("many", 700, 0.40)
 REAL = Cohort("real", 400, 0.04)
 FEWER = Cohort("fewer", 150, 0.40)
-
-
-class Said(Watcher):
-    """Prints which part is trained, and every fiftieth step."""
-
-    def warn(self, message: str) -> None:
-        """Print a line."""
-        print(message, flush=True)
-
-    def step(self, line: dict[str, Any]) -> None:
-        """Print a step."""
-        if line["step"] % 50 == 0:
-            print(f"step {line['step']}: loss {line['loss']:.3f}", flush=True)
 
 
 def whole(path: Path, make: Callable[[Path], object]) -> Path:
@@ -193,7 +180,7 @@ def trained(recipe: str, changes: tuple[str, ...], data: Path, out: Path) -> dic
     made, resume = config.load(recipe, changes), out.exists()
     asked = Request(made, (str(data),), out, device="cpu", resume=resume)
     wall, processor = time.perf_counter(), time.process_time()
-    report = cross(asked, Said())
+    report = cross(asked, Said(every=50))
     seconds = time.process_time() - processor, time.perf_counter() - wall
     return {
         "recipe": recipe,
@@ -313,7 +300,7 @@ def ablation(work: Path) -> dict[str, Any]:
     asked = Request(
         config.load("resnext", changes), (str(data),), out, device="cpu", resume=out.exists()
     )
-    found = ablate(Ablation("resnext", changes, asked), Said())
+    found = ablate(Ablation("resnext", changes, asked), Said(every=50))
     return {
         "settings": list(changes),
         **{k: found[k] for k in ("n", "groups")},

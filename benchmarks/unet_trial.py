@@ -27,6 +27,7 @@ import machine
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from said import Said
 
 import mammoprep
 from mammotrain import config, distributed, evaluate, measures, optim, setup, trainer
@@ -36,7 +37,6 @@ from mammotrain.data.splits import Roles, Side, choose
 from mammotrain.run import Request
 from mammotrain.tasks import _masks, segment
 from mammotrain.trainer import Job, Progress
-from mammotrain.watching import Watcher
 
 FOLDS = 5
 RESULT = Path(__file__).parent / "results" / "unet_trial.json"
@@ -50,19 +50,6 @@ UNSEEN = (
     "data.augmentation={flip_horizontal = 0.5, rotate_degrees = 10.0, scale = [0.85, 1.15], "
     "shift = 0.05, brightness = 0.1, contrast = 0.2, gamma = 0.2}",
 )  # fmt: skip
-
-
-class Said(Watcher):
-    """Prints which part is trained, and every twentieth step."""
-
-    def warn(self, message: str) -> None:
-        """Print a line."""
-        print(message, flush=True)
-
-    def step(self, line: dict[str, Any]) -> None:
-        """Print a step."""
-        if line["step"] % 20 == 0:
-            print(f"step {line['step']}: loss {line['loss']:.3f}", flush=True)
 
 
 def by_heart(data: Path, out: Path) -> dict[str, Any]:
@@ -80,7 +67,7 @@ def by_heart(data: Path, out: Path) -> dict[str, Any]:
             average=None, batches=lambda epoch, place: made.stream(loader, epoch, place),
             steps_per_epoch=len(loader), prepare=made.shown, validate=lambda _: {"dice": 0.0},
             config=replace(found.train, validate_every=1000), world=world,
-            folder=out / "checkpoints", watcher=Said(),
+            folder=out / "checkpoints", watcher=Said(every=20),
         )  # fmt: skip
         begun = time.perf_counter()
         trainer.fit(job, Progress())
@@ -104,7 +91,7 @@ def lowest(pair: NDArray[np.float64]) -> float:
 def unseen(data: Path, out: Path) -> dict[str, Any]:
     """Return the pooled figures of five folds."""
     asked = Request(config.load("unet", UNSEEN), (str(data),), out, device="cpu")
-    report = cross(replace(asked, resume=out.exists()), Said())
+    report = cross(replace(asked, resume=out.exists()), Said(every=20))
     return {
         "pictures": report["n"],
         "clusters": report["groups"],

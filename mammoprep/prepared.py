@@ -9,7 +9,7 @@ import threading
 import zipfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from mammoprep.core import cards, plugins
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import Record, make_key
 from mammoprep.core.tree import Folder, Tree, open_tree
-from mammoprep.worker import Child
+from mammoprep.worker import Child, ending
 
 SOURCE = "dicom"
 MAGIC, MAGIC_AT = b"DICM", 128
@@ -136,22 +136,14 @@ def _prepared(job: _Job, hello: dict[str, Any], workers: int) -> Iterator[Prepar
         finally:
             idle.put(child)
 
-    pool = ThreadPoolExecutor(workers)
     waiting: deque[Future[Prepared]] = deque()
-    try:
+    with ending(children, stop) as pool:
         for record in job.records:
             waiting.append(pool.submit(one, record))
             if len(waiting) > 2 * workers:  # never more pictures in memory than these
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:
-        stop.set()
-        for child in children:
-            child.interrupt()
-        pool.shutdown(cancel_futures=True)
-        for child in children:
-            child.kill()
 
 
 def _one(job: _Job, record: Record, child: Child) -> Prepared:

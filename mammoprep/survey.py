@@ -10,8 +10,8 @@ identifiers has ``survey(data, secret)``, which hashes them before they leave th
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +21,7 @@ from mammoprep.config import BuildConfig, Settings
 from mammoprep.core.pseudonyms import pseudonym
 from mammoprep.inputs import Inputs, load_source
 from mammoprep.state import STATE, Output, read_json, read_sealed, seal
-from mammoprep.worker import Child
+from mammoprep.worker import Child, ending
 
 NAME = "survey"
 
@@ -114,26 +114,11 @@ def _look(job: Job, todo: Mapping[str, str], findings: dict[str, Finding]) -> No
         )
 
     job.progress(0, len(todo))
-    with _ending(children, stop) as pool:
+    with ending(children, stop) as pool:
         tasks = [pool.submit(ask, name) for name in todo]
         for done, task in enumerate(as_completed(tasks), 1):
             task.result()
             job.progress(done, len(todo))
-
-
-@contextmanager
-def _ending(children: Sequence[Child], stop: threading.Event) -> Iterator[ThreadPoolExecutor]:
-    """Lend a thread a child; end all of them in every case, also in the middle of a file."""
-    pool = ThreadPoolExecutor(len(children))
-    try:
-        yield pool
-    finally:
-        stop.set()
-        for child in children:
-            child.interrupt()
-        pool.shutdown(cancel_futures=True)
-        for child in children:
-            child.kill()
 
 
 @contextmanager

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -217,3 +219,18 @@ def _send(process: subprocess.Popen[bytes], message: dict[str, Any]) -> None:
     if process.stdin is not None:
         process.stdin.write(json.dumps(message).encode() + b"\n")
         process.stdin.flush()
+
+
+@contextlib.contextmanager
+def ending(children: Sequence[Child], stop: threading.Event) -> Iterator[ThreadPoolExecutor]:
+    """Lend a thread a child; end all of them in every case, also in the middle of a file."""
+    pool = ThreadPoolExecutor(len(children))
+    try:
+        yield pool
+    finally:
+        stop.set()
+        for child in children:
+            child.interrupt()
+        pool.shutdown(cancel_futures=True)
+        for child in children:
+            child.kill()

@@ -15,7 +15,7 @@ from mammotrain.report import page
 from mammotrain.run import Request, find_data
 from mammotrain.watching import Watcher
 
-FULL, FIRST = "full", "first-stage"
+FULL = "full"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def ablate(asked: Ablation, watcher: Watcher) -> dict[str, Any]:
             out = request.out / name
             resume = request.resume and out.exists()
             one = replace(request, config=config, data=data, out=out, resume=resume)
-            one = first.ready(one, watcher, place=request.out / FIRST)
+            one = first.ready(one, watcher, place=request.out / first.STAGE)
             cross_in(replace(one, cache=request.out / "cache"), watcher, world)
         found = comparison.compare([request.out / name for name in made])
         if world.leads:

@@ -30,6 +30,11 @@ class World:
         return self.rank == 0
 
 
+def processes() -> int:
+    """Return how many processes ``torchrun`` has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def joined(device: str = "auto") -> Iterator[World]:
     """Join the other processes of ``torchrun``, or be alone; leave them in the end.
@@ -37,7 +42,7 @@ def joined(device: str = "auto") -> Iterator[World]:
     Args:
         device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
     """
-    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    size, rank = processes(), int(os.environ.get("RANK", "0"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     place = torch.device("cuda", local) if on_gpu else torch.device("cpu")

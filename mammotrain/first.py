@@ -4,7 +4,6 @@ Every mask is predicted by the one model that saw nothing of the sample's patien
 training nor scored samples have masks better than those that a new patient would get.
 """
 
-import os
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ import numpy as np
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 from mammotrain import config as configs
-from mammotrain import folder, predict, setup
+from mammotrain import distributed, folder, predict, setup
 from mammotrain.config import DEMO, RunConfig
 from mammotrain.cross import cross
 from mammotrain.data.shards import Table
@@ -26,6 +25,8 @@ from mammotrain.predicting import panel as panels
 from mammotrain.run import Request, find_data
 from mammotrain.setup import PREDICTED
 from mammotrain.watching import Watcher
+
+STAGE = "first-stage"  # its folder, where several runs share it
 
 
 def ready(request: Request, watcher: Watcher, place: Path | None = None) -> Request:
@@ -46,7 +47,7 @@ def ready(request: Request, watcher: Watcher, place: Path | None = None) -> Requ
     """
     if not request.config.first.recipe:
         return request
-    if _many_processes() and request.config.first.predicts and request.data == DEMO:
+    if distributed.processes() > 1 and request.config.first.predicts and request.data == DEMO:
         raise _refusal(request.config, "SHARDS")
     found = replace(request, data=find_data(request, watcher))
     if not check(found):
@@ -91,14 +92,10 @@ def check(request: Request) -> bool:
             f"Recipe {request.config.recipe} has masks predicted by {asked.recipe} first, which "
             f"needs the shards in one local folder; got {', '.join(request.data)}."
         )
-    if _many_processes():
+    if distributed.processes() > 1:
         raise _refusal(request.config, request.data[0])
     _check_predicts(configs.load(asked.recipe, asked.set), table)
     return True
-
-
-def _many_processes() -> bool:
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _refusal(config: RunConfig, data: str) -> ConfigError:

@@ -32,6 +32,14 @@ def focal(logits: Tensor, targets: Tensor, gamma: float = 2.0) -> Tensor:
     return other**gamma * bce(logits, targets)
 
 
+def binary(
+    logits: Tensor, targets: Tensor, kind: str, gamma: float = 2.0, smoothing: float = 0.0
+) -> Tensor:
+    """``focal`` where ``kind`` says so, else ``bce``, of targets (B,) in [0, 1] after smoothing."""
+    wanted = smoothed(targets, smoothing)
+    return focal(logits, wanted, gamma) if kind == "focal" else bce(logits, wanted)
+
+
 def focal_cross_entropy(
     logits: Tensor, targets: Tensor, gamma: float = 2.0, smoothing: float = 0.0
 ) -> Tensor:

@@ -5,7 +5,6 @@ so that it goes on after an interruption. What is scored at the end of a run is 
 """
 
 import csv
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mammoprep.core.errors import ConfigError, DivergedError
 from mammotrain import config as configs
-from mammotrain import first, folder
+from mammotrain import distributed, first, folder
 from mammotrain.config import RunConfig, Space
 from mammotrain.data.splits import Side
 from mammotrain.metrics import LOWER_IS_BETTER
@@ -26,7 +25,7 @@ from mammotrain.watching import Line, Watcher
 if TYPE_CHECKING:
     import optuna
 
-STUDY, FIRST = "study.db", "first-stage"
+STUDY = "study.db"
 TEN = 10.0
 TRIED_BEFORE_PRUNING = 5
 
@@ -85,7 +84,7 @@ def tune(request: Request, watcher: Watcher) -> dict[str, Any]:
         )
         _take_up(study)
         whole = RunRequest(base, request.data, request.out, device=request.device)
-        request = replace(request, data=first.ready(whole, watcher, request.out / FIRST).data)
+        request = replace(request, data=first.ready(whole, watcher, request.out / first.STAGE).data)
         while (done := len(_ended(study))) < request.trials:
             trial = study.ask()
             watcher.warn(f"Trial {done + 1} of {request.trials}.")
@@ -121,7 +120,7 @@ def _optuna() -> Any:
         import optuna
     except ImportError:
         raise ConfigError("mammotrain tune needs Optuna: pip install 'mammoprep[tune]'") from None
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if distributed.processes() > 1:
         raise ConfigError("mammotrain tune runs as one process; start several studies instead.")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna

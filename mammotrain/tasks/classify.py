@@ -97,16 +97,12 @@ class Classify:
         return {}
 
     def _each(self, logits: Tensor, targets: Tensor) -> Tensor:
-        smoothing, gamma = self.config.smoothing, self.config.gamma
-        focal = self.config.loss == "focal"
-        if self.outputs > 1:
-            if focal:
-                return losses.focal_cross_entropy(logits, targets, gamma, smoothing)
-            return losses.cross_entropy(logits, targets, smoothing)
-        wanted = losses.smoothed(targets.float(), smoothing)
-        if focal:
-            return losses.focal(logits[:, 0], wanted, gamma)
-        return losses.bce(logits[:, 0], wanted)
+        kind, gamma, smoothing = self.config.loss, self.config.gamma, self.config.smoothing
+        if self.outputs == 1:
+            return losses.binary(logits[:, 0], targets.float(), kind, gamma, smoothing)
+        if kind == "focal":
+            return losses.focal_cross_entropy(logits, targets, gamma, smoothing)
+        return losses.cross_entropy(logits, targets, smoothing)
 
 
 def build(

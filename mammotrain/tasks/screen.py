@@ -149,12 +149,8 @@ class Screen:
     def _main(self, logits: Tensor, targets: Tensor) -> Tensor:
         known = ~targets.isnan()
         plain = targets.nan_to_num(0.0)
-        wanted = losses.smoothed(plain, self.config.smoothing)
-        each = (
-            losses.focal(logits, wanted, self.config.gamma)
-            if self.config.loss == "focal"
-            else losses.bce(logits, wanted)
-        )
+        given = self.config
+        each = losses.binary(logits, plain, given.loss, given.gamma, given.smoothing)
         return each * self.weights.to(each.device)[plain.long()] * known
 
     def _columns(self, output: Output) -> list[tuple[Head, Tensor]]:
