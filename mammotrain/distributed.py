@@ -1,5 +1,6 @@
 """One process or several: the same code. ``torchrun`` says who is who."""
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,9 @@ def joined(device: str = "auto") -> Iterator[World]:
     if size == 1:
         yield World(0, 1, place)
         return
+    # Its functions have the group of their first import as a default value; DistributedDataParallel
+    # imports it. Before there is a group they keep none alive, with threads that torch cannot end.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield World(rank, size, place)

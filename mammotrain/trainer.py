@@ -58,7 +58,7 @@ class Job:
     """Everything that is trained and with what.
 
     Attributes:
-        model: On its device.
+        model: On its device; while it trains, as several ranks and the compiler wrap it.
         task: What is learned.
         optimiser: Of the model's parameters.
         average: Averaged copy (timm's ModelEmaV3), or None.
@@ -88,19 +88,13 @@ class Job:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Wrap the model for several ranks and set up mixed precision; raises ConfigError."""
+        """Set up what several ranks and mixed precision need; raises ConfigError."""
         check(self.config, self.world)
         self.device = self.world.device
+        if self.world.size > 1 and self.config.sync_batchnorm:
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.bare = self.model
         self.parallel: nn.parallel.DistributedDataParallel | None = None
-        if self.world.size > 1:
-            if self.config.sync_batchnorm:
-                self.bare = nn.SyncBatchNorm.convert_sync_batchnorm(self.bare)
-            ids = [self.device.index] if self.device.type == "cuda" else None
-            self.parallel = nn.parallel.DistributedDataParallel(self.bare, device_ids=ids)
-            self.model = self.parallel
-        if self.config.compile:
-            self.model = torch.compile(self.model)  # type: ignore[assignment]
         fp16 = self.config.amp == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
 
@@ -144,7 +138,7 @@ def fit(job: Job, progress: Progress) -> Progress:
         DivergedError: the loss is no number; the last checkpoint is good.
     """
     job.watcher.start(progress.step, job.total_steps, job.config.batch_size)
-    with _told_to_stop() as told:
+    with _together(job), _told_to_stop() as told:
         while not progress.ended:
             _epoch(job, progress, told)
             if progress.step >= job.total_steps:
@@ -154,6 +148,25 @@ def fit(job: Job, progress: Progress) -> Progress:
                 _validate(job, progress)
             save(job, progress)
     return progress
+
+
+@contextmanager
+def _together(job: Job) -> Iterator[None]:
+    """Wrap the model for several ranks, and compile it, for as long as it trains.
+
+    No longer: DistributedDataParallel keeps gloo's threads alive, and a process that ends while
+    one of them lets go of a tensor is aborted (seen with torch 2.13).
+    """
+    if job.world.size > 1:
+        ids = [job.device.index] if job.device.type == "cuda" else None
+        job.parallel = nn.parallel.DistributedDataParallel(job.bare, device_ids=ids)
+        job.model = job.parallel
+    if job.config.compile:
+        job.model = torch.compile(job.model)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        job.model, job.parallel = job.bare, None
 
 
 def _epoch(job: Job, progress: Progress, told: Callable[[], bool]) -> None:

@@ -534,7 +534,9 @@ with distributed.joined("cpu") as world:
         keys = list(part(0, 5))[0].keys
     lines = [[line["step"], line["loss_hex"]] for line in diary.lines]
     found = dict(step=progress.step, said=said, lines=lines, keys=keys)
-    (out / f"{{mode}}-{{world.rank}}.json").write_text(json.dumps(found))
+threads = Path("/proc/self/task").glob("*/comm")
+found["threads"] = [each.read_text().strip() for each in threads]
+(out / f"{{mode}}-{{world.rank}}.json").write_text(json.dumps(found))
 """
 
 
@@ -566,6 +568,15 @@ def test_a_stop_that_one_rank_is_told_stops_all_after_the_same_step_and_loses_no
     again, _ = ranks("again")
     assert first["lines"] + again["lines"] == whole["lines"]
     assert len(whole["lines"]) == 24
+
+
+@pytest.mark.slow
+def test_processes_that_parted_have_no_thread_left_that_could_abort_their_end(
+    ranks: Callable[[str], list[dict]],
+) -> None:
+    for found in (*ranks("whole"), *ranks("nan")):
+        assert "python" in " ".join(found["threads"])
+        assert not any("gloo" in name for name in found["threads"])
 
 
 @pytest.mark.slow
