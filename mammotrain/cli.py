@@ -64,7 +64,7 @@ def run(
     request = runs.Request(found, tuple(data or ()), place, Side(fold), resume, device)
     with _screen() as screen:
         report = runs.run(first.ready(request, screen), screen)
-    typer.echo(summaries.summary(report, place))
+    _say(summaries.summary(report, place))
 
 
 @app.command()
@@ -100,10 +100,10 @@ def cv(
         if ablate:
             asked = ablation.Ablation(recipe, changes, request)
             _print(comparison.table(ablation.ablate(asked, screen)))
-            typer.echo(f"Look at: {place / 'report.html'}")
+            _say(f"Look at: {place / 'report.html'}")
         else:
             report = cross.cross(first.ready(request, screen), screen)
-            typer.echo(summaries.summary(report, place))
+            _say(summaries.summary(report, place))
 
 
 @app.command(name="eval")
@@ -124,7 +124,7 @@ def evaluate(
 
     with _screen() as screen:
         report, place = rescore.rescore(rescore.Request(run, tuple(data), out, device), screen)
-    typer.echo(summaries.summary(report, place))
+    _say(summaries.summary(report, place))
 
 
 @app.command()
@@ -192,19 +192,30 @@ def compare(
         html.write_text(comparison.page(found, "Runs compared"), encoding="utf-8")
 
 
+def _say(text: str) -> None:
+    """Print, as the one of several processes that talks."""
+    from mammotrain import distributed
+
+    if distributed.leads():
+        typer.echo(text)
+
+
 def _print(table: "Table") -> None:
     from rich.console import Console
 
-    Console().print(table)
+    from mammotrain import distributed
+
+    if distributed.leads():
+        Console().print(table)
 
 
 @contextmanager
 def _screen() -> Iterator["live.Screen"]:
     from rich.console import Console
 
-    from mammotrain import live
+    from mammotrain import distributed, live
 
-    screen = live.Screen(Console(stderr=True))
+    screen = live.Screen(Console(stderr=True, quiet=not distributed.leads()))
     try:
         yield screen
     finally:

@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +34,11 @@ class World:
 def processes() -> int:
     """Return how many processes ``torchrun`` has started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def leads() -> bool:
+    """Return whether this process is the one that talks to the user."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextmanager
@@ -87,6 +92,13 @@ def gathered(value: Any, world: World) -> list[Any]:
     found: list[Any] = [None] * world.size
     dist.all_gather_object(found, value)
     return found
+
+
+def level(values: Iterable[torch.Tensor], world: World) -> None:
+    """Put what the first process has into the tensors of all."""
+    if world.size > 1:
+        for value in values:
+            dist.broadcast(value, src=0)
 
 
 def wait(world: World) -> None:

@@ -113,8 +113,7 @@ def rows_of(setup: Setup, found: Scores) -> Rows:
 
 def prior_of(setup: Setup) -> Prior:
     """Return how often training sees each class, and how often it is in the training split."""
-    rows = setup.loader(setup.taught, training=True).rows(0)
-    seen = setup.task.classes[np.concatenate(list(rows))]
+    seen = setup.task.classes[setup.loader(setup.taught, training=True).taught(0)]
     copies = np.array([bool(v) for v in setup.columns["augmented"]], bool)
     natural = setup.task.classes[setup.taught[~copies[setup.taught]]]
     counted = setup.task.weights.double().numpy() if isinstance(setup.task, Weighs) else None

@@ -279,8 +279,9 @@ def seed_all(seed: int, step: int, rank: int) -> None:
 
 def _validate(job: Job, progress: Progress) -> None:
     """Score the validation set; remember whether it is the best so far."""
-    config = job.config
-    metrics = dict(job.validate(job.scored_model))
+    config, model = job.config, job.scored_model
+    distributed.level(model.buffers(), job.world)  # each rank's batch norm has seen other samples
+    metrics = dict(job.validate(model))
     value = metrics.get(config.monitor)
     if value is None:
         known = ", ".join(sorted(metrics))

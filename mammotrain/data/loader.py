@@ -153,9 +153,9 @@ class Loader:
                 asked = perf_counter()
         self.waited_s += perf_counter() - asked
 
-    def rows(self, epoch: int, position: int = 0) -> Iterator[NDArray[np.int64]]:
-        """Yield the rows of the batches that ``epoch`` would yield; nothing is read."""
-        return self._parts(self._order(epoch), position)
+    def taught(self, epoch: int) -> NDArray[np.int64]:
+        """Return the rows that all ranks together train on in an epoch; nothing is read."""
+        return np.concatenate(list(order.batches(self._order(epoch), self.options.batch_size)))
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         options = self.options

@@ -228,11 +228,13 @@ def test_what_is_scored_is_every_sample_once(built_once: Path) -> None:
         assert sorted(rows) == list(range(len(table)))
 
 
-def test_rows_tells_what_epoch_gives(built_once: Path) -> None:
-    some = loader(open_table([built_once]))
-    assert [rows.tolist() for rows in some.rows(1, 2)] == [
-        b.rows.tolist() for b in some.epoch(1, 2)
-    ]
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_every_rank_can_tell_what_all_of_them_train_on(built_once: Path, world: int) -> None:
+    table = open_table([built_once])
+    ranks = [loader(table, rank=rank, world=world) for rank in range(world)]
+    seen = [int(row) for one in ranks for batch in one.epoch(1) for row in batch.rows]
+    for one in ranks:
+        assert sorted(one.taught(1).tolist()) == sorted(seen)
 
 
 def test_labels_of_a_task_decide_the_sampling(built_once: Path) -> None:

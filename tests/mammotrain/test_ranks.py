@@ -17,7 +17,7 @@ SMALL = (
 )  # fmt: skip
 
 
-def mammotrain(command: str, ranks: int, shards: Path, out: Path, *more: str) -> None:
+def mammotrain(command: str, ranks: int, shards: Path, out: Path, *more: str) -> str:
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     start = [sys.executable, *(torchrun if ranks > 1 else []), "-m", "mammotrain"]
     changes = [part for change in (*SMALL, *more) for part in ("--set", change)]
@@ -27,6 +27,7 @@ def mammotrain(command: str, ranks: int, shards: Path, out: Path, *more: str) ->
         capture_output=True, text=True, check=False, timeout=300, env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def environment() -> dict[str, str]:
@@ -42,14 +43,17 @@ def losses(out: Path) -> list[float]:
 @pytest.mark.slow
 def test_two_ranks_give_the_losses_and_scores_of_one(patches: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    mammotrain("run", 1, patches, one)
-    mammotrain("run", 2, patches, two)
+    alone, together = mammotrain("run", 1, patches, one), mammotrain("run", 2, patches, two)
+    assert alone.count("Scored ") == together.count("Scored ") == 1  # one of them talks
     assert len(losses(one)) >= 4
     assert losses(two) == pytest.approx(losses(one), abs=1e-4)
     first, second = (scores.read(out / "scores.csv") for out in (one, two))
     assert np.array_equal(first.key, second.key)
     assert np.allclose(first.values, second.values, atol=1e-3)
     assert json.loads((two / "env.json").read_text())["ranks"] == 2
+    reports = [json.loads((out / "report.json").read_text()) for out in (one, two)]
+    for name, own in reports[0]["metrics"].items():
+        assert reports[1]["metrics"][name]["value"] == pytest.approx(own["value"], abs=0.01), name
 
 
 @pytest.mark.slow

@@ -511,9 +511,19 @@ with distributed.joined("cpu") as world:
     base.ALONE = world
     diary, calls = t.Diary(), []
     options = dict(lr=0.05, accumulate=2, clip_norm=0.5, checkpoint_every=4 * (mode == "nan"))
-    folder = out / ("whole" if mode == "whole" else "stopped" if mode != "nan" else "nan")
-    job = t.steady(folder, diary, **options)
+    folder = out / ("stop" if mode == "again" else mode)
+    if mode == "norm":
+        job = base.job(folder, diary, optimiser="sgd", ema=0.5)
+    else:
+        job = t.steady(folder, diary, **options)
     job.batches, plain = part, job.prepare
+    validate, scored = job.validate, []
+
+    def score(model):
+        scored.append([value.double().sum().item() for value in model.buffers()])
+        return validate(model)
+
+    job.validate = score
 
     def prepare(batch, epoch):
         calls.append(epoch)
@@ -533,7 +543,7 @@ with distributed.joined("cpu") as world:
     if mode == "nan":
         keys = list(part(0, 5))[0].keys
     lines = [[line["step"], line["loss_hex"]] for line in diary.lines]
-    found = dict(step=progress.step, said=said, lines=lines, keys=keys)
+    found = dict(step=progress.step, said=said, lines=lines, keys=keys, scored=scored)
 threads = Path("/proc/self/task").glob("*/comm")
 found["threads"] = [each.read_text().strip() for each in threads]
 (out / f"{{mode}}-{{world.rank}}.json").write_text(json.dumps(found))
@@ -568,6 +578,16 @@ def test_a_stop_that_one_rank_is_told_stops_all_after_the_same_step_and_loses_no
     again, _ = ranks("again")
     assert first["lines"] + again["lines"] == whole["lines"]
     assert len(whole["lines"]) == 24
+
+
+@pytest.mark.slow
+def test_all_ranks_validate_with_the_batch_norm_that_is_saved(
+    ranks: Callable[[str], list[dict]],
+) -> None:
+    first, second = ranks("norm")
+    assert len(first["scored"]) == 4
+    assert len({tuple(sums) for sums in first["scored"]}) == 4
+    assert first["scored"] == second["scored"]
 
 
 @pytest.mark.slow
