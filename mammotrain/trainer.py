@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ class Progress:
         best: The best value of the monitored metric, or None.
         best_step: Where it was.
         worse: Validations since then.
+        due: Whether a validation has to be done before it goes on.
         ended: Whether training is over.
     """
 
@@ -50,6 +51,7 @@ class Progress:
     best: float | None = None
     best_step: int | None = None
     worse: int = 0
+    due: bool = False
     ended: bool = False
 
 
@@ -140,12 +142,13 @@ def fit(job: Job, progress: Progress) -> Progress:
     job.watcher.start(progress.step, job.total_steps, job.config.batch_size)
     with _together(job), _told_to_stop() as told:
         while not progress.ended:
-            _epoch(job, progress, told)
-            if progress.step >= job.total_steps:
-                progress.ended = True
-            done = progress.epoch
-            if progress.ended or done % job.config.validate_every == 0:
-                _validate(job, progress)
+            if not progress.due:
+                _epoch(job, progress, told)
+            last = progress.step >= job.total_steps
+            progress.due = last or progress.epoch % job.config.validate_every == 0
+            if progress.due:
+                _validate(job, progress, told)
+            progress.due, progress.ended = False, progress.ended or last
             save(job, progress)
     return progress
 
@@ -189,8 +192,7 @@ def _epoch(job: Job, progress: Progress, told: Callable[[], bool]) -> None:
             break
         if pending.stop:
             pending.flush()
-            save(job, progress)
-            raise ResourceError("Stopped; a checkpoint was written. Go on with --resume.")
+            _stop(job, progress)
         if config.checkpoint_every and progress.step % config.checkpoint_every == 0:
             pending.flush()
             save(job, progress)
@@ -277,11 +279,23 @@ def seed_all(seed: int, step: int, rank: int) -> None:
         torch.cuda.manual_seed(number)
 
 
-def _validate(job: Job, progress: Progress) -> None:
+def _stop(job: Job, progress: Progress) -> NoReturn:
+    """Save, and end the training as it was told to."""
+    save(job, progress)
+    raise ResourceError("Stopped; a checkpoint was written. Go on with --resume.")
+
+
+def _validate(job: Job, progress: Progress, told: Callable[[], bool]) -> None:
     """Score the validation set; remember whether it is the best so far."""
     config, model = job.config, job.scored_model
+    if distributed.agreed(told(), job.world):
+        _stop(job, progress)
     distributed.level(model.buffers(), job.world)  # each rank's batch norm has seen other samples
-    metrics = dict(job.validate(model))
+    try:
+        with _stopping(model, told, job.world):
+            metrics = dict(job.validate(model))
+    except _StoppedError:
+        _stop(job, progress)
     value = metrics.get(config.monitor)
     if value is None:
         known = ", ".join(sorted(metrics))
@@ -353,6 +367,28 @@ def predict(
         with context():
             output = ask(model, shown)
         yield shown, output
+
+
+class _StoppedError(Exception):
+    """Leaves a validation."""
+
+
+@contextmanager
+def _stopping(model: nn.Module, told: Callable[[], bool], world: World) -> Iterator[None]:
+    """Leave a validation before the next batch once a process that is alone is told to stop.
+
+    Several would have to agree before every batch, and have not all as many: they stop after it.
+    """
+
+    def look(*_: Any) -> None:
+        if world.size == 1 and told():
+            raise _StoppedError
+
+    handle = model.register_forward_pre_hook(look)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager

@@ -219,6 +219,35 @@ def test_patience_ends_training(tmp_path: Path) -> None:
     assert (progress.epoch, progress.best, progress.best_step) == (4, 0.6, 12)
 
 
+@pytest.mark.parametrize("number", [1, 4])  # in the middle, and when all steps are done
+def test_a_stop_during_validation_leaves_it_and_loses_neither_step_nor_score(
+    tmp_path: Path, number: int
+) -> None:
+    whole, first, second = Diary(), Diary(), Diary()
+    trainer.fit(job(tmp_path / "whole", whole), Progress())
+    one = job(tmp_path / "parts", first)
+    asked = []
+
+    def interrupted(model: nn.Module) -> dict[str, float]:
+        asked.append(model)
+        if len(asked) == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return validate(model)
+
+    one.validate = interrupted
+    with pytest.raises(ResourceError, match="--resume"):
+        trainer.fit(one, Progress())
+    assert len(first.metrics) == number - 1
+    assert not any(model._forward_pre_hooks for model in asked)
+    again = job(tmp_path / "parts", second)
+    saved, _ = checkpoint.newest(again.folder)
+    trainer.fit(again, trainer.restore(again, saved))
+    hexes = [line["loss_hex"] for line in first.lines + second.lines]
+    assert hexes == [line["loss_hex"] for line in whole.lines]
+    assert first.metrics + second.metrics == whole.metrics
+    assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
+
+
 def test_max_steps_ends_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     diary = Diary()
     progress = trainer.fit(job(tmp_path, diary, max_steps=8), Progress())
