@@ -489,7 +489,7 @@ def test_predicted_masks_become_shards_that_verify_repeat_and_train(
     assert remembered["preparation"]["predicted_masks"] is True  # true masks would be refused
 
 
-@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("bits", [8, pytest.param(16, marks=pytest.mark.slow)])
 def test_true_masks_give_the_members_that_a_build_writes(tmp_path: Path, bits: int) -> None:
     mammoprep.phantom("inbreast", tmp_path / "raw", patients=4, seed=6, size_scale=0.08)
     mammoprep.build(

@@ -496,6 +496,7 @@ def test_tiles_cover_a_length_and_overlap_by_half(length: int, tile: int) -> Non
     assert all(0 < b - a <= (tile + 1) // 2 for a, b in pairwise(found))
 
 
+@pytest.mark.slow
 def test_a_picture_scored_in_tiles_does_not_depend_on_its_neighbours() -> None:
     made, given = model(tile=(32, 32)).double(), pictures(size=(64, 64)).double()
     with torch.no_grad():
@@ -615,6 +616,7 @@ def test_a_model_that_says_the_same_everywhere_is_exposed(
     assert first[:40] in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_outlines_are_drawn_only_where_somebody_asks_for_them(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
