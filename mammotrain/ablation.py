@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mammoprep.core.errors import ConfigError
-from mammotrain import comparison, distributed, first, folder
+from mammotrain import comparison, cross, distributed, first, folder, setup
 from mammotrain import config as configs
 from mammotrain.config import RunConfig
-from mammotrain.cross import cross_in
 from mammotrain.data.pictures import IMAGE
 from mammotrain.report import page
 from mammotrain.run import Request, find_data
@@ -56,14 +55,16 @@ def ablate(asked: Ablation, watcher: Watcher) -> dict[str, Any]:
         data = distributed.gathered(data, world)[0]
         for name, config in made.items():  # what would be refused later is refused before any work
             folder.check_free(request.out / name, resume=request.resume)
-            first.check(replace(request, config=config, data=data))
+            variant = replace(request, config=config, data=data)
+            if not first.check(variant):
+                cross.check(variant, setup.open_shards(config, data), world)
         for number, (name, config) in enumerate(made.items()):
             watcher.warn(f"{name}: {number + 1} of {len(made)}.")
             out = request.out / name
             resume = request.resume and out.exists()
             one = replace(request, config=config, data=data, out=out, resume=resume)
             one = first.ready(one, watcher, place=request.out / first.STAGE)
-            cross_in(replace(one, cache=request.out / "cache"), watcher, world)
+            cross.cross_in(replace(one, cache=request.out / "cache"), watcher, world)
         found = comparison.compare([request.out / name for name in made])
         if world.leads:
             _write(

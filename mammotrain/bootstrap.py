@@ -255,7 +255,7 @@ def compare(
 
 def differences(first: Drawn, second: Drawn, only: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return what ``compare`` does, of what was drawn before with the same number and seed."""
-    _check_same(first.scores, second.scores)
+    check_same(first.scores, second.scores)
     # The order of samples does not matter: resamples are drawn of the sorted groups.
     drawn: dict[str, Floats] = {}
     if first.replicates is not None and second.replicates is not None:
@@ -267,14 +267,19 @@ def differences(first: Drawn, second: Drawn, only: tuple[str, ...] = ()) -> dict
     }
 
 
-def _check_same(one: Scores, other: Scores) -> None:
+def check_same(one: Scores, other: Scores) -> None:
+    """Check that two runs scored the same samples; raises ConfigError, in the order given."""
     if one.names != other.names:
-        raise ConfigError(f"The runs have different classes: {one.names} and {other.names}.")
+        raise ConfigError(
+            f"The runs have different classes: {', '.join(one.names)}; and "
+            f"{', '.join(other.names)}."
+        )
     common = np.intersect1d(one.key, other.key, assume_unique=True)
     if not len(common) == len(one) == len(other):
         raise ConfigError(
-            f"Only runs that scored the same samples can be compared: {len(common):,} of "
-            f"{len(one):,} and {len(other):,} are common. Score both on the same data and fold."
+            f"Only runs that scored the same samples can be compared: of {len(one):,} and "
+            f"{len(other):,} samples {len(common):,} are common. Score both on the same data and "
+            "fold."
         )
     mine, theirs = np.argsort(one.key), np.argsort(other.key)
     same = (one.label[mine] == other.label[theirs]) & (one.group[mine] == other.group[theirs])

@@ -1,8 +1,9 @@
 """The command line of the trainer: options in, one call, one printout."""
 
 import json
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -79,14 +80,16 @@ def cv(
     ] = "",
     ablate: Annotated[
         bool,
-        typer.Option("--ablate", help="Also each variant of the recipe's [ablate], in one table."),
+        typer.Option(
+            "--ablate", help="Also each variant of the recipe's \\[ablate], in one table."
+        ),
     ] = False,
     set: Change = None,
     resume: Resume = False,
     device: Device = "auto",
 ) -> None:
     """Train once for every fold and pool the scores of what each run left out."""
-    from mammotrain import ablation, comparison, config, cross, first
+    from mammotrain import ablation, comparison, config, cross, distributed, first
     from mammotrain import run as runs
     from mammotrain import summary as summaries
     from mammotrain.data.splits import Side
@@ -99,7 +102,10 @@ def cv(
     with _screen() as screen:
         if ablate:
             asked = ablation.Ablation(recipe, changes, request)
-            _print(comparison.table(ablation.ablate(asked, screen)))
+            compared = ablation.ablate(asked, screen)
+            if distributed.leads():
+                notes = json.loads((place / "ablation.json").read_text())["changes"]
+                _print(comparison.table(compared, notes))
             _say(f"Look at: {place / 'report.html'}")
         else:
             report = cross.cross(first.ready(request, screen), screen)
@@ -135,7 +141,7 @@ def tune(
         list[str] | None,
         typer.Option(
             help="What is tried for a setting: train.lr=1e-4..1e-2,log or model.width=32|48|64; "
-            "several times. (default: the recipe's [tune], else learning rate and weight decay)"
+            "several times. (default: the recipe's \\[tune], else learning rate and weight decay)"
         ),
     ] = None,
     data: Data = None,
@@ -163,7 +169,19 @@ def tune(
     typer.echo(f"best {found['monitor']} {found['value']:.4f}")
     for name, value in found["settings"].items():
         typer.echo(f"  {name} = {value}")
-    typer.echo(f"Train it: mammotrain run {place / 'best.toml'}\nLook at: {place / 'report.html'}")
+    best = Path(found.get("path", place / "best.toml"))
+    again = _training(best, data or (), fold, device)
+    typer.echo(f"Train it: {again}\nLook at: {place / 'report.html'}")
+
+
+def _training(recipe: Path, data: Sequence[str], fold: int, device: str) -> str:
+    """Return the command that trains a recipe on the same data, to be pasted into a shell."""
+    words = ["mammotrain", "run", str(recipe)]
+    for each in data:
+        words += ["--data", each]
+    words += ["--fold", str(fold)] if fold else []
+    words += ["--device", device] if device != "auto" else []
+    return shlex.join(words)
 
 
 @app.command()
@@ -176,13 +194,17 @@ def compare(
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write a page for people here.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page for people here; a new file.")
+    ] = None,
 ) -> None:
     """Compare runs on the same samples: differences with paired 95 % intervals."""
-    from mammotrain import comparison
+    from mammotrain import comparison, folder
 
     if len(runs) < 2:
         raise ConfigError("Give two or more runs to compare.")
+    if html is not None:
+        folder.check_new_file("--html", html)
     found = comparison.compare(runs)
     if as_json:
         typer.echo(json.dumps(found, indent=2, allow_nan=False))
@@ -203,10 +225,7 @@ def _say(text: str) -> None:
 def _print(table: "Table") -> None:
     from rich.console import Console
 
-    from mammotrain import distributed
-
-    if distributed.leads():
-        Console().print(table)
+    Console().print(table)
 
 
 @contextmanager
@@ -278,7 +297,7 @@ def predict(
     DICOM is prepared as the run's shards were, in memory. A cv's folder answers with the mean of
     its models; about the shards it was trained with, with the one that left the sample out. OUT
     gets scores.csv, scores.json, boxes.json (lesions, also in stored pixels), overlays/KEY.png and
-    failures.jsonl. Exit status 3: some files could not be read, the others were scored.
+    failures.jsonl. Exit status 3: files could not be read; the others, if any, were scored.
 
     mammotrain predict runs/resnext-cv exam.zip --out predicted --id-map who.csv
     """

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from mammoprep.core.errors import ConfigError
 from mammotrain import bootstrap, finished, thresholds
 from mammotrain.baselines import MASK
-from mammotrain.finished import Finished
+from mammotrain.finished import Reported
 from mammotrain.report.page import fill
 
 Json = dict[str, Any]
@@ -23,7 +24,7 @@ def compare(runs: Sequence[Path], draws: int = bootstrap.DRAWS, seed: int = 0) -
     """Return how much better each run is than the first, with paired 95 % intervals.
 
     Args:
-        runs: Folders of two or more finished runs that scored the same samples.
+        runs: Folders of two or more runs, cv or eval that scored the same samples.
         draws: Resamples of whole groups.
         seed: Decides them.
 
@@ -34,18 +35,19 @@ def compare(runs: Sequence[Path], draws: int = bootstrap.DRAWS, seed: int = 0) -
         because runs may have other masks.
 
     Raises:
-        ConfigError: one is no finished run, or they scored other samples.
+        ConfigError: one holds no scores, or they scored other samples.
     """
-    opened = [finished.open_run(run) for run in runs]
+    opened = [finished.open_report(run) for run in runs]
     judged = [each.judged() for each in opened]
     drawn = [bootstrap.draw(each.scores, thresholds.of(each), draws, seed) for each in judged]
     first = drawn[0]
     found = []
     for place, (run, each) in enumerate(zip(runs, drawn, strict=True)):
         try:
-            gains = bootstrap.differences(each, first) if place else None
+            bootstrap.check_same(first.scores, each.scores)
         except ConfigError as error:
             raise ConfigError(f"{runs[0]} and {run}: {error}") from None
+        gains = bootstrap.differences(each, first) if place else None
         values = {name: estimate.to_json() for name, estimate in each.estimates().items()}
         found.append({"run": str(run), "metrics": values, "gains": gains})
     return {
@@ -57,7 +59,7 @@ def compare(runs: Sequence[Path], draws: int = bootstrap.DRAWS, seed: int = 0) -
     }
 
 
-def _baselines(runs: Sequence[Finished]) -> Json:
+def _baselines(runs: Sequence[Reported]) -> Json:
     found: Json = {}
     for run in runs:
         for kind, other in sorted(run.report["baselines"].items()):
@@ -67,20 +69,28 @@ def _baselines(runs: Sequence[Finished]) -> Json:
     return found
 
 
-def table(found: Json) -> Table:
-    """Return what ``compare`` found as a table for people: a row a metric, a column a run."""
+def table(found: Json, notes: Mapping[str, str] | None = None) -> Table:
+    """Return what ``compare`` found as a table for people: a row a metric, a column a run.
+
+    Args:
+        found: What ``compare`` returns.
+        notes: As of ``page``; they stand below.
+    """
+    told = [f"{name}: {note}" for name, note in (notes or {}).items() if note]
     shown = Table(
         title=f"{found['n']:,} samples of {found['groups']:,} groups, each beside "
-        f"{found['reference']}; 95 % intervals by drawing groups"
+        f"{found['reference']}; 95 % intervals by drawing groups",
+        caption=Text("\n".join(told)) if told else None,
+        caption_justify="left",
     )
-    shown.add_column("metric")
+    shown.add_column("metric", overflow="fold")
     for run in found["runs"]:
-        shown.add_column(Path(run["run"]).name, justify="right")
+        shown.add_column(Path(run["run"]).name, justify="right", overflow="fold")
     for name in found["runs"][0]["metrics"]:
         cells = [
             _cell(run["metrics"][name], (run["gains"] or {}).get(name)) for run in found["runs"]
         ]
-        shown.add_row(name, *cells)
+        shown.add_row(name.replace("_", " "), *cells)  # wrapped between words
     return shown
 
 

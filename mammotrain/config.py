@@ -26,6 +26,7 @@ AMP = ("none", "bf16", "fp16")
 FALLBACKS = ("stop", "none")
 MASKS = ("predicted", "truth")
 DEMO = ("demo",)  # the name of the data that a recipe makes itself
+EXAMPLES = {int: "[364, 728]", float: "[0.5, 1.5]", str: '["one", "another"]'}  # lists of TOML
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
 T = TypeVar("T")
 
@@ -288,6 +289,8 @@ def recipe_text(name: str) -> str:
 def load(name: str, changes: tuple[str, ...] = ()) -> RunConfig:
     """Return a recipe with ``--set section.key=value`` applied.
 
+    Its name is that of its file, or the one that it gives itself with ``recipe = "NAME"``.
+
     Raises:
         ConfigError: unknown recipe, section or key (with the nearest name), or a wrong value.
     """
@@ -297,7 +300,15 @@ def load(name: str, changes: tuple[str, ...] = ()) -> RunConfig:
         raise ConfigError(f"Recipe {name} is not valid TOML: {error}.") from None
     for change in changes:
         _apply(table, change)
-    return from_table(Path(name).stem, table)
+    return from_table(_own_name(table, Path(name).stem), table)
+
+
+def _own_name(table: Mapping[str, Any], stem: str) -> str:
+    """Return what a recipe calls itself, which becomes a folder's name; else its file's name."""
+    name = table.get("recipe", stem)
+    if not isinstance(name, str) or Path(f"{name}.toml").stem != name or name.startswith("."):
+        raise ConfigError(f"recipe must be a name that a folder can have, got {name!r}.")
+    return name
 
 
 def changes_for(data: Sequence[str], name: str, changes: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -408,9 +419,15 @@ def _typed(where: str, value: Any, kind: Any) -> Any:
         return float(value)
     wanted = Mapping if plain not in (int, float, str, bool, tuple) else plain
     if not isinstance(value, wanted) or (isinstance(value, bool) and plain is not bool):
-        name = getattr(plain, "__name__", str(plain))
-        raise ConfigError(f"{where} must be {name}, got {value!r}.")
+        raise ConfigError(f"{where} must be {_expected(wanted, inner)}, got {value!r}.")
     return value
+
+
+def _expected(wanted: type, inner: tuple[Any, ...]) -> str:
+    """Return what a value of a type is called in TOML."""
+    if wanted is tuple:
+        return f"a list such as {EXAMPLES.get(inner[0], '[...]')}"
+    return "a table such as { key = 1 }" if wanted is Mapping else wanted.__name__
 
 
 def _apply(table: dict[str, Any], change: str) -> None:

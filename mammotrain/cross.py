@@ -8,13 +8,23 @@ import numpy as np
 
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import base_split
-from mammotrain import distributed, evaluate, folder, measures, scores, setup, slices
+from mammotrain import (
+    distributed,
+    evaluate,
+    folder,
+    interruption,
+    measures,
+    rehearsal,
+    scores,
+    setup,
+    slices,
+)
 from mammotrain.data.shards import Table
 from mammotrain.data.splits import Side
 from mammotrain.distributed import World
 from mammotrain.evaluate import Scored
 from mammotrain.priors import Prior
-from mammotrain.run import Outcome, Request, find_data, run_in
+from mammotrain.run import SCORING, Outcome, Request, find_data, run_in
 from mammotrain.scores import Scores
 from mammotrain.thresholds import Judged
 from mammotrain.watching import Watcher
@@ -59,7 +69,7 @@ def _cross(request: Request, watcher: Watcher, world: World) -> dict[str, Any]:
     data = find_data(request, watcher) if world.leads else ()
     request = replace(request, data=distributed.gathered(data, world)[0])
     by = request.side.by
-    sides = list(_sides(request, setup.open_shards(request.config, request.data)))
+    sides = check(request, setup.open_shards(request.config, request.data), world)
     if world.leads:
         table = {**request.config.to_table(), "by": by or "fold"}
         folder.write_config(request.out, table, resume=request.resume)
@@ -67,7 +77,17 @@ def _cross(request: Request, watcher: Watcher, world: World) -> dict[str, Any]:
     for number, side in enumerate(sides):
         watcher.warn(f"Leaving out {side.name}: {number + 1} of {len(sides)}.")
         outcome = run_in(_one(request, side, number), watcher, world)
-        parts[side.name] = _part(outcome, side)
+        with interruption.ending(SCORING):
+            parts[side.name] = _part(outcome, side)
+    with interruption.ending(SCORING):
+        return _pool(request, parts, outcome, world)
+
+
+def _pool(
+    request: Request, parts: Mapping[str, _Part], outcome: Outcome, world: World
+) -> dict[str, Any]:
+    """Write what all parts come to; ``outcome`` is that of any of them."""
+    by = request.side.by
     pooled = _pooled(parts)
     specificity = outcome.setup.task.specificity
     others = {kind: _baseline(parts, kind, specificity) for kind in evaluate.kinds(outcome.setup)}
@@ -79,6 +99,36 @@ def _cross(request: Request, watcher: Watcher, world: World) -> dict[str, Any]:
         evaluate.write(request.out, found, pooled, [], outcome.setup)
     distributed.wait(world)
     return found
+
+
+def check(request: Request, table: Table, world: World) -> list[Side]:
+    """Look at every part before any is trained; return what is left out in turn.
+
+    Raises:
+        ConfigError: as ``cross`` does, with all parts that cannot be left out; or as
+            ``rehearsal.rehearse`` does.
+        DamageError: a group is on two sides.
+    """
+    with rehearsal.naming_sources(request.config, table):
+        sides = _checked(request, table, world)
+    rehearsal.rehearse(request.config, table, sides[0], world)
+    return sides
+
+
+def _checked(request: Request, table: Table, world: World) -> list[Side]:
+    """Return what is left out in turn, if all of it can be; raises ConfigError."""
+    sides, wrong = list(_sides(request, table)), dict[str, str]()
+    for side in sides:
+        try:
+            rehearsal.samples(request.config, table, side, world)
+        except ConfigError as error:
+            wrong[side.name] = str(error).removeprefix(f"{side.name}: ")
+    if len(wrong) == len(sides) and len(set(wrong.values())) == 1:
+        raise ConfigError(wrong[sides[0].name])
+    if wrong:
+        told = " ".join(f"{name}: {text}" for name, text in wrong.items())
+        raise ConfigError(f"{len(wrong)} of {len(sides)} parts cannot be left out. {told}")
+    return sides
 
 
 def _sides(request: Request, table: Table) -> Iterator[Side]:

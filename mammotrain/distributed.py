@@ -10,6 +10,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from mammoprep.core.errors import ConfigError
+from mammotrain.checks import one_of
+
+DEVICES = ("auto", "cpu", "cuda")
+
 
 @dataclass(frozen=True)
 class World:
@@ -41,15 +46,40 @@ def leads() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def check_device(device: str, needed: int = 1) -> None:
+    """Look whether there is such a device.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        needed: How many GPUs, where these are wanted.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    one_of("--device", device, DEVICES)
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    wanted = device == "cuda" or (device == "auto" and found > 0)
+    if wanted and found < needed:
+        several, fewer = ("s", ", fewer processes") if needed > 1 else ("", "")
+        raise ConfigError(
+            f"--device {device} needs {needed} GPU{several}, and torch {torch.__version__} finds "
+            f"{found}. Take --device cpu{fewer}, or a build of torch for CUDA."
+        )
+
+
 @contextmanager
 def joined(device: str = "auto") -> Iterator[World]:
     """Join the other processes of ``torchrun``, or be alone; leave them in the end.
 
     Args:
         device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+
+    Raises:
+        ConfigError: no such device, or this machine has fewer GPUs than processes.
     """
     size, rank = processes(), int(os.environ.get("RANK", "0"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
+    check_device(device, local + 1)
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     place = torch.device("cuda", local) if on_gpu else torch.device("cpu")
     if on_gpu:

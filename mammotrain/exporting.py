@@ -19,9 +19,11 @@ from torch.nn import functional
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 from mammotrain import config as configs
-from mammotrain import setup
+from mammotrain import folder, setup
 from mammotrain.checks import one_of
 from mammotrain.contracts import Shown, Task, ask
+from mammotrain.data.around import MARGIN
+from mammotrain.data.pictures import CROP, IMAGE, INTERSECTION
 from mammotrain.distributed import World
 from mammotrain.predicting import panel as panels
 from mammotrain.predicting import unlabelled
@@ -29,6 +31,7 @@ from mammotrain.predicting.panel import Member, Panel
 from mammotrain.predicting.unlabelled import Known
 from mammotrain.priors import Prior
 from mammotrain.run import SHARDS
+from mammotrain.setup import PREDICTED
 
 FORMATS = ("onnx", "torchscript")
 FORMAT_VERSION = 1
@@ -40,6 +43,24 @@ DEPENDS = (
     "How many steps it takes depends on the picture, as in a DEQ's solver, and the file can hold "
     "only a fixed number."
 )
+# What stands in FILE.json where the model is not shown the whole picture.
+HOW = {
+    CROP: (
+        "Not the whole picture: each must be the part around a {mask} mask. Take the box around "
+        "all that the mask sets, add margin x its height above and below and margin x its width "
+        "on the left and on the right, and lengthen the shorter side on both ends until width to "
+        "height is as proportions. Move this box into the picture, and cut it where it is larger "
+        "than the picture; an empty mask gives the whole picture. Resize the part to size, by "
+        "area, or linearly where a side grows. Whole pictures give wrong answers. mammotrain "
+        "predict does all this to shards that hold {mask} masks."
+    ),
+    INTERSECTION: (
+        "Not the whole picture: each must be 0 everywhere outside of a {mask} mask, and the "
+        "prepared picture inside; then it is resized to size by area. Pictures that are not "
+        "masked give wrong answers. mammotrain predict does all this to shards that hold {mask} "
+        "masks."
+    ),
+}
 CPU = World(0, 1, torch.device("cpu"))
 Answers = tuple[Tensor, Tensor]
 Batches = list[tuple[Tensor, ...]]
@@ -114,15 +135,15 @@ def export(request: Request) -> Checked:
     The file is loaded again and asked about pictures, and kept only when it says the same.
 
     Raises:
-        ConfigError: an option or the run is wrong, a package is missing, the model cannot be
-            exported in this format, or what was exported says something else.
+        ConfigError: an option or the run is wrong, a file exists, a package is missing, the model
+            cannot be exported in this format, or what was exported says something else.
         DamageError: a damaged checkpoint or shard.
     """
     one_of("--format", request.format, FORMATS)
     if request.format == "onnx":
         _check_packages()
-    if request.out.is_dir() or not request.out.parent.is_dir():
-        raise ConfigError(f"--out {request.out} must be a file in an existing folder.")
+    for path in (request.out, _note(request.out)):
+        folder.check_new_file("--out", path)
     panel = panels.open_panel(request.run)
     if len(panel.members) > 1:
         raise ConfigError(
@@ -314,6 +335,23 @@ def _quiet() -> Iterator[list[warnings.WarningMessage]]:
         yield said
 
 
+def _note(out: Path) -> Path:
+    """Return the file that tells how to use ``out``."""
+    return out.with_name(f"{out.name}.json")
+
+
+def _picture(member: Member) -> dict[str, Any]:
+    """Return which part of a prepared picture the model is shown, for programs and for people."""
+    shown, (width, height) = member.run.config.data.member, _size(member)
+    if shown == IMAGE:
+        return {"member": shown, "how": "The whole prepared picture, resized to size."}
+    mask = "predicted" if member.about["preparation"].get(PREDICTED) else "true"
+    found: dict[str, Any] = {"member": shown, "mask": mask, "how": HOW[shown].format(mask=mask)}
+    if shown == CROP:
+        found |= {"margin": MARGIN, "proportions": [width, height]}
+    return found
+
+
 def _describe(
     request: Request, panel: Panel, checked: Checked, example: tuple[Tensor, ...]
 ) -> None:
@@ -336,6 +374,7 @@ def _describe(
         "threshold": member.threshold,
         "preparation": preparation,
         "size": list(_size(member)),
+        "picture": _picture(member),
         "normalise": member.about["normaliser"],
         "weights_sha256": member.weights_sha256,
         "compared": {
@@ -344,5 +383,6 @@ def _describe(
             "largest_difference": checked.difference,
         },
     }
-    place = request.out.with_name(f"{request.out.name}.json")
-    place.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    _note(request.out).write_text(
+        json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )

@@ -16,6 +16,7 @@ from mammotrain.config import RunConfig
 from mammotrain.data.shards import Table
 from mammotrain.data.splits import Roles, Side
 from mammotrain.distributed import World
+from mammotrain.levels import LEVELS
 from mammotrain.priors import Prior
 from mammotrain.report import assemble
 from mammotrain.scores import read as read_scores
@@ -26,19 +27,15 @@ SIDES = ("fold", "by", "left_out")
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A run that was scored.
+class Reported:
+    """Scores with a report, of a run, a cv or an eval.
 
     Attributes:
-        place: Its folder.
-        config: Its recipe.
-        side: Which samples it left out of training.
+        place: Their folder.
         report: The content of report.json.
     """
 
     place: Path
-    config: RunConfig
-    side: Side
     report: Mapping[str, Any]
 
     @property
@@ -52,6 +49,14 @@ class Finished:
         found = self.report["threshold"]
         return float(found) if isinstance(found, int | float) else None
 
+    @property
+    def thresholds_above(self) -> dict[str, float]:
+        """Those of its breasts and patients, where there are any: level -> threshold."""
+        found = {level: self.report["levels"][level].get("threshold") for level in LEVELS[1:]}
+        return {
+            level: float(each) for level, each in found.items() if isinstance(each, int | float)
+        }
+
     def judged(self) -> Judged:
         """Return its scores with the probabilities and the threshold of its report.
 
@@ -62,23 +67,106 @@ class Finished:
         return assemble.corrected(judged, self.prior)
 
 
+@dataclass(frozen=True)
+class Finished(Reported):
+    """A run that was scored.
+
+    Attributes:
+        config: Its recipe.
+        side: Which samples it left out of training.
+    """
+
+    config: RunConfig
+    side: Side
+
+    @property
+    def is_cv(self) -> bool:
+        """Whether it is several runs, pooled."""
+        return bool(self.side.by) and not self.side.value
+
+
+def open_report(place: Path) -> Reported:
+    """Read a folder of scores, whose recipe is not asked for.
+
+    Raises:
+        ConfigError: it holds none, or those of a run that was not finished.
+    """
+    try:
+        return Reported(place, json.loads((place / "report.json").read_bytes()))
+    except (OSError, ValueError):
+        begun = bool(folder.read_config(place))
+        raise ConfigError(f"{place} {_why_none(place, begun=begun)}") from None
+
+
 def open_run(place: Path) -> Finished:
     """Read a run's folder.
 
     Raises:
         ConfigError: it holds no run, or one that was not finished.
     """
-    table = folder.read_config(place)
-    try:
-        report = json.loads((place / "report.json").read_bytes())
-    except (OSError, ValueError):
-        report = None
-    if not table or report is None:
-        what = "was not finished: go on with --resume" if table else "holds no run of mammotrain"
-        raise ConfigError(f"{place} {what} (no whole config.toml and report.json).")
+    report = open_report(place).report
+    if not (table := folder.read_config(place)):
+        raise ConfigError(f"{place} {_why_none(place, begun=False)}")
     told = {name: table.pop(name) for name in SIDES if name in table}
     side = Side(told.get("fold", 0), told.get("by", ""), told.get("left_out", ""))
-    return Finished(place, configs.from_table(table["recipe"], table), side, report)
+    return Finished(place, report, configs.from_table(table["recipe"], table), side)
+
+
+def _why_none(place: Path, *, begun: bool) -> str:
+    """Return why a folder is no finished run, and what to give instead."""
+    if not place.is_dir():
+        return "does not exist. Give the folder of a finished run."
+    if (place / "study.db").is_file():
+        return "is a study of mammotrain tune, whose trials are not scored. Train its best recipe."
+    if begun:
+        return "was not finished: go on with --resume (no whole config.toml and report.json)."
+    if (place / "ablation.json").is_file():
+        names = ", ".join(path.name for path in parts_of(place))
+        return f"holds several cv (cv --ablate): {names}. Give one of them, such as {place}/full."
+    return "holds no run of mammotrain (no whole config.toml and report.json)."
+
+
+def parts_of(place: Path) -> list[Path]:
+    """Return the folders of the runs in a folder, such as those of a cv, sorted."""
+    return sorted(path.parent for path in place.glob(f"*/{folder.CONFIG}"))
+
+
+def check_masks(run: Finished, about: Mapping[str, Any], table: Table) -> None:
+    """Refuse shards whose masks are true where the run saw predicted ones, or the other way.
+
+    Args:
+        run: Pictures of which were shown by masks, or not.
+        about: What its checkpoint remembers of its data.
+        table: The samples.
+
+    Raises:
+        ConfigError: the masks are others, with where to find such.
+    """
+    then = about["preparation"].get(setup.PREDICTED)
+    now = bool(table.summary.get(setup.PREDICTED))
+    if then is None or then == now:
+        return
+    if now:
+        raise ConfigError(
+            f"{run.place} was trained on true masks, and those of these shards are predicted. Give "
+            "the shards that they were predicted for, or others with true masks."
+        )
+    nearest = _predicted_for(run.place)
+    such = f"{nearest}, or those" if nearest else "those"
+    raise ConfigError(
+        f"{run.place} was trained on predicted masks, and these shards have none such. Give shards "
+        f"with predicted masks: {such} that mammotrain predict --masks writes with the run that "
+        "found the masks."
+    )
+
+
+def _predicted_for(place: Path) -> Path | None:
+    """Return the shards with predicted masks that a run of two stages has made, if still there."""
+    for each in (place, *place.parents[:2]):
+        for stage in (each.with_name(f"{each.name}-first"), each / "first-stage"):
+            if (stage / "predicted" / "dataset" / "dataset.json").is_file():
+                return stage / "predicted" / "dataset"
+    return None
 
 
 def prepare(run: Finished, table: Table, world: World) -> tuple[Setup, nn.Module]:
@@ -88,11 +176,19 @@ def prepare(run: Finished, table: Table, world: World) -> tuple[Setup, nn.Module
     sample that has the target.
 
     Raises:
-        ConfigError: it has no checkpoint, or the shards were prepared differently.
+        ConfigError: it is a cv, has no checkpoint, or the shards were prepared differently.
         DamageError: it was trained on patients of these shards, or its checkpoint is damaged.
     """
+    if run.is_cv:
+        parts = parts_of(run.place)
+        one = f", such as {parts[0]}" if parts else ""
+        raise ConfigError(
+            f"{run.place} is a cv of {len(parts)} models. Score with one of its runs{one}; "
+            "mammotrain predict asks all of them and averages what they say."
+        )
     saved = checkpoint.best(run.place / folder.CHECKPOINTS)
     about = saved.state["about"]
+    check_masks(run, about, table)
     if about["content"] == table.content:
         roles = setup.prepare(run.config, table, run.side, world).roles
     else:

@@ -12,20 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 from mammotrain import config as configs
-from mammotrain import distributed, folder, predict, setup
-from mammotrain.config import DEMO, RunConfig
+from mammotrain import cross as crossing
+from mammotrain import distributed, folder, predict, rehearsal, setup
+from mammotrain.config import DEMO, FirstConfig, RunConfig
 from mammotrain.cross import cross
+from mammotrain.data.pictures import IMAGE
 from mammotrain.data.shards import Table
 from mammotrain.data.splits import Side
+from mammotrain.distributed import World
 from mammotrain.predicting import panel as panels
 from mammotrain.run import Request, find_data
 from mammotrain.setup import PREDICTED
 from mammotrain.watching import Watcher
 
+ALONE = World(0, 1, torch.device("cpu"))
 STAGE = "first-stage"  # its folder, where several runs share it
 
 
@@ -94,8 +99,28 @@ def check(request: Request) -> bool:
         )
     if distributed.processes() > 1:
         raise _refusal(request.config, request.data[0])
-    _check_predicts(configs.load(asked.recipe, asked.set), table)
+    first = _request(request)
+    _check_predicts(first.config, table)
+    crossing.check(first, table, ALONE)
+    _check_second(request, table)
     return True
+
+
+def _check_second(request: Request, table: Table) -> None:
+    """Look at the run whose masks are to be predicted, as if it were shown whole pictures."""
+    data = replace(request.config.data, member=IMAGE)
+    config = replace(request.config, data=data, first=FirstConfig())
+    if request.side.by:
+        crossing.check(replace(request, config=config), table, ALONE)
+    else:
+        rehearsal.rehearse(config, table, request.side, ALONE)
+
+
+def _request(request: Request) -> Request:
+    """Return the first stage as a request, without its place."""
+    asked = request.config.first
+    config, side = configs.load(asked.recipe, asked.set), Side(by=request.side.by)
+    return replace(request, config=config, side=side, cache=None)
 
 
 def _refusal(config: RunConfig, data: str) -> ConfigError:
@@ -115,12 +140,9 @@ def _stage(request: Request, stage: Path) -> Request:
     Raises:
         ConfigError: its folder holds one with other settings.
     """
-    asked, by = request.config.first, request.side.by
-    first = replace(
-        request, config=configs.load(asked.recipe, asked.set), out=stage / "cv", side=Side(by=by),
-        resume=(stage / "cv").exists(), cache=None,
-    )  # fmt: skip
-    table = {**first.config.to_table(), "by": by or "fold"}
+    out = stage / "cv"
+    first = replace(_request(request), out=out, resume=out.exists())
+    table = {**first.config.to_table(), "by": request.side.by or "fold"}
     if changed := folder.changes(first.out, table):
         raise ConfigError(
             f"{stage} holds a first stage with other settings: {'; '.join(changed)}. Remove it, or "

@@ -31,15 +31,34 @@ Line = Mapping[str, Any]
 Group = tuple[str, str]  # source, group
 
 
-def check_free(out: Path, *, resume: bool) -> None:
-    """Check that a run may have a folder, before any long work; raises ConfigError."""
+def check_free(out: Path, *, resume: bool | None) -> None:
+    """Check that a run may have a folder, before any long work; raises ConfigError.
+
+    Args:
+        out: The folder.
+        resume: Whether to go on there; None for a command that cannot.
+    """
     if out.is_dir() and not resume and any(path.name != LOCK for path in out.iterdir()):
-        raise ConfigError(f"{out} is not empty. Give another --out, or --resume to go on there.")
+        goes_on = resume is not None and (out / CONFIG).is_file()
+        other = ", or --resume to go on there" if goes_on else ""
+        raise ConfigError(f"{out} is not empty. Give another --out{other}.")
+
+
+def check_new_file(option: str, path: Path) -> None:
+    """Check that an option names a file that can be made, before any work; raises ConfigError."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"{option} {path} must be a file in an existing folder.")
+    if path.exists():
+        raise ConfigError(f"{path} exists. Give another {option}, or remove it.")
 
 
 @contextmanager
-def held(out: Path, *, resume: bool) -> Iterator[None]:
+def held(out: Path, *, resume: bool | None) -> Iterator[None]:
     """Hold a run's folder: new or empty, or, to go on, that of the same run.
+
+    Args:
+        out: The folder.
+        resume: Whether to go on there; None for a command that cannot.
 
     Raises:
         ConfigError: it holds something and ``resume`` is not given.

@@ -12,7 +12,7 @@ from mammotrain.watching import Line, Watcher
 
 QUIET_SECONDS, LIVE_SECONDS = 30.0, 0.25  # between two lines, and two tables
 SMOOTH = 0.9  # of the loss that is shown
-SHOWN = ("auroc", "macro_auroc", "accuracy", "balanced_accuracy", "loss")
+SHOWN = ("auroc", "accuracy", "balanced_accuracy", "loss")  # beside what is monitored
 
 
 class Screen(Watcher):
@@ -51,11 +51,14 @@ class Screen(Watcher):
 
     def validated(self, line: Line) -> None:
         """Print a validation; it stays."""
-        found = line["validation"]
-        known = [name for name in SHOWN if isfinite(found.get(name, nan))]
+        found, monitor = line["validation"], line["monitor"]
+        # of several classes auroc is macro_auroc
+        others = [name for name in SHOWN if name != monitor.removeprefix("macro_")]
+        known = [monitor, *(name for name in others if isfinite(found.get(name, nan)))]
         told = [f"{name} {found[name]:.4f}" for name in known]
         star = "  best so far" if line["best"] else ""
-        text = f"epoch {line['epoch']}: {', '.join(told)}{star}"
+        when = f"step {line['step']}" if line["position"] else f"epoch {line['epoch']}"
+        text = f"{when}: {', '.join(told)}{star}"
         self._console.print(text, highlight=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:

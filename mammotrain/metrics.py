@@ -4,6 +4,7 @@ Everything here takes decisions as given: who chooses the threshold is ``thresho
 it never sees the samples that are scored.
 """
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -35,7 +36,17 @@ MULTICLASS = ("macro_auroc", "macro_f1", "accuracy", "balanced_accuracy", "brier
 THRESHOLDED = {
     "f1", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "pf1_binarised",
 }  # fmt: skip
-LOWER_IS_BETTER = {"brier", "ece", "loss"}
+_COSTS = ("brier", "ece", "loss", "error", "kl", "cost", "false_positives", "collapsed", "residual",
+          "steps", "unconverged", "radius")  # fmt: skip
+_LOWER_IS_BETTER = re.compile(rf"(^|_)({'|'.join(_COSTS)})(_|$)")
+
+
+def lower_is_better(name: str) -> bool:
+    """Return whether a metric, a task's measure or what a model tells is the better the lower.
+
+    By the words of its name: ``squared_error_normal`` is an error.
+    """
+    return _LOWER_IS_BETTER.search(name) is not None
 
 
 def names(classes: int) -> tuple[str, ...]:
@@ -76,7 +87,7 @@ def _ranked(label: Labels, values: Floats) -> dict[str, float]:
         return {"macro_auroc": float(mean(np.array([each]))[0])}
     positive, score = label == 1, values[:, 1]
     found = {"auroc": _auroc(positive, score), "average_precision": np.nan}
-    if positive.any():
+    if positive.any() and not positive.all():  # of positives alone any order has 1
         found["average_precision"] = float(average_precision_score(positive, score))
     single = ranking.rank(positive, score, np.zeros(len(label), np.intp))
     at = ranking.measure(single, np.ones((1, 1), np.int32), tuple(SPECIFICITIES.values()))

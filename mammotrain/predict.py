@@ -21,7 +21,7 @@ from mammotrain.predicting import unlabelled
 from mammotrain.predicting.held import Held
 from mammotrain.predicting.panel import Panel
 from mammotrain.predicting.voices import Voices
-from mammotrain.predicting.written import Findings, mask_of
+from mammotrain.predicting.written import FAILURES, Findings, mask_of
 from mammotrain.priors import Prior
 from mammotrain.watching import Watcher
 
@@ -105,13 +105,13 @@ def predict(request: Request, watcher: Watcher) -> Outcome:
         _warn_of_flips(panel, request, watcher)
         if _is_dataset(request.input):
             table = _shards(request, panel, watcher)
-            with folder.held(request.out, resume=False):
+            with folder.held(request.out, resume=None):
                 findings = _begin(request, panel)
                 _ask_shards(request, table, voices, findings, watcher)
                 breasts = submission.save(request.out, findings.samples, table, watcher.warn)
                 return replace(_end(request, findings), breasts=breasts)
         files = _files(request, panel)
-        with folder.held(request.out, resume=False):
+        with folder.held(request.out, resume=None):
             findings = _begin(request, panel)
             _ask_files(request, files, voices, findings, watcher)
             return _end(request, findings)
@@ -175,8 +175,9 @@ def _ask_shards(
     rows: Rows = np.flatnonzero(wanted).astype(np.int64)
     if lost := findings.left_out[TAUGHT]:
         watcher.warn(
-            f"{lost:,} samples are left out, because the run has learned from them (or chosen its "
-            "threshold on them). The folder of a cv has a model for each; --all asks all the same."
+            f"{lost:,} {'sample is' if lost == 1 else 'samples are'} left out, because the run has "
+            "learned from them (or chosen its threshold on them). The folder of a cv has a model "
+            "for each; --all asks all the same."
         )
     if not rows.size:
         raise ConfigError(f"No sample of {request.input} is left to ask about.")
@@ -232,12 +233,7 @@ def _ask_files(
     panel, names = findings.panel, list[tuple[str, str]]()
     while batch := list(islice(files, panel.config.train.batch_size)):
         names += [(file.key, file.path) for file in batch]
-        for file in batch:
-            if file.excluded:
-                findings.left_out[file.code] += 1
-            elif file.code:
-                line = {"input": file.key, "code": file.code, "detail": file.detail}
-                findings.failures.append(line)
+        _note_unread(findings, batch)
         made = [file for file in batch if file.metadata is not None]
         if made:
             table = Held(made, panel.about["preparation"])
@@ -246,17 +242,26 @@ def _ask_files(
             for said in voices.answers(table, rows, asked):
                 findings.add(said, np.zeros(len(said.rows), bool))
         watcher.count("files", len(names), len(names))
-    _check_some(request, findings, len(names))
+    if not (findings.samples or findings.failures):
+        raise _nothing(request, findings, len(names))
     if request.id_map is not None:
         _write_id_map(request.id_map, names)
 
 
-def _check_some(request: Request, findings: Findings, files: int) -> None:
-    """Refuse an input of which rules leave nothing: it is another one than was meant."""
-    if findings.samples or findings.failures:
-        return
+def _note_unread(findings: Findings, batch: list[Any]) -> None:
+    """Note the files that rules leave out, and those that cannot be read."""
+    for file in batch:
+        if file.excluded:
+            findings.left_out[file.code] += 1
+        elif file.code:
+            line = {"input": file.key, "code": file.code, "detail": file.detail}
+            findings.failures.append(line)
+
+
+def _nothing(request: Request, findings: Findings, files: int) -> ConfigError:
+    """Return what to say of an input of which rules leave nothing: another one was meant."""
     why = ", ".join(f"{code} {count:,}" for code, count in sorted(findings.left_out.items()))
-    raise ConfigError(
+    return ConfigError(
         f"{request.input} holds no picture to ask about: {files:,} files, all left out by rule "
         f"({why or 'none'}). Expected mammograms for presentation or processing, as DICOM."
     )
@@ -313,15 +318,15 @@ def summary(outcome: Outcome, out: Path) -> str:
     """Return what the command line prints at the end."""
     findings = outcome.findings
     said = findings.samples
-    lines = [f"{len(said):,} pictures were scored."]
+    lines = [f"{len(said):,} {'picture was' if len(said) == 1 else 'pictures were'} scored."]
     decided = [line["decision"] for line in said if line["decision"] is not None]
     lines += [f"  {name:<20}{decided.count(name):,}" for name in findings.panel.classes if decided]
     if said and not decided:
         lines.append("  The run has no threshold, so that nothing was decided.")
     if outcome.failed:
-        lines.append(f"{outcome.failed:,} could not be read: {out / 'failures.jsonl'}")
+        lines.append(f"{outcome.failed:,} could not be read: {out / FAILURES}")
     for code, count in sorted(findings.left_out.items()):
-        lines.append(f"{count:,} were left out: {code}")
+        lines.append(f"{count:,} {'was' if count == 1 else 'were'} left out: {code}")
     if outcome.dataset is not None:
         lines.append(f"Shards with the predicted masks: {outcome.dataset}")
     if outcome.breasts is not None:

@@ -31,7 +31,7 @@ class Request:
 def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
     """Score shards with a finished run; return the content of report.json and where it lies.
 
-    The threshold is the run's own, chosen on its validation samples.
+    The thresholds are the run's own, one a level, chosen on its validation samples.
 
     Raises:
         ConfigError: no finished run, other preparation, or the folder is not empty.
@@ -43,16 +43,17 @@ def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
         made, model = finished.prepare(run, table, world)
         source = str(table.summary["source"])
         out = request.out or request.run / f"eval-{source}"
+        folder.check_free(out, resume=None)
         watcher.warn(
             f"{request.run} is asked about {len(made.roles.score):,} samples of {source} "
             f"({made.roles.name})."
         )
         scored = evaluate.score(made, model, made.roles.score, draw=True)
-        judged = Judged(scored.scores, None, run.threshold)
+        judged = Judged(scored.scores, None, run.threshold, run.thresholds_above)
         others: dict[str, Judged | str] = dict.fromkeys(evaluate.kinds(made), NOT_AT_HAND)
         split = made.roles.name
         found = evaluate.summed_up(made, judged, scored.measures, others, run.prior, split=split)
         if world.leads:
-            with folder.held(out, resume=False):
+            with folder.held(out, resume=None):
                 evaluate.write(out, found, scored, [], made)
     return found, out

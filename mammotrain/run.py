@@ -18,11 +18,11 @@ from mammotrain import (
     distributed,
     evaluate,
     folder,
-    measures,
-    metrics,
+    interruption,
     optim,
     placement,
     pretrained,
+    rehearsal,
     setup,
     trackers,
     trainer,
@@ -41,6 +41,7 @@ from mammotrain.trainer import Job, Progress
 from mammotrain.watching import Watcher
 
 SHARDS, DEMO = Path("data/shards"), Path("data/demo")
+SCORING = "Stopped while scoring; training is saved. Go on with --resume."
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ def run_in(request: Request, watcher: Watcher, world: World) -> Outcome:
     """Do what ``run`` does, as one of the processes that train together."""
     with _at_work(request, watcher, world) as told:
         made, job, _ = _trained(request, told, world)
-        return _finish(made, job, request.out)
+        with interruption.ending(SCORING):
+            return _finish(made, job, request.out)
 
 
 def train(request: Request, watcher: Watcher) -> Progress:
@@ -180,17 +182,15 @@ def find_data(request: Request, tell: Watcher) -> tuple[str, ...]:
 def _trained(request: Request, watcher: Watcher, world: World) -> tuple[Setup, Job, Progress]:
     """Train to the end, from the newest checkpoint where the request says so."""
     config, out = request.config, request.out
-    trainer.check(config.train, world)
     data = find_data(request, watcher) if world.leads else ()
     data = distributed.gathered(data, world)[0]
-    cache = (request.cache or out / "cache") if config.data.cache else None
     table = setup.open_shards(config, data, watcher.warn)
-    made = setup.prepare(config, table, request.side, world, cache=cache)
-    made.copying = partial(watcher.count, "reduced-size copies")
-    model = made.model()
+    made, model = rehearsal.rehearse(config, table, request.side, world)
     saved = _saved(request, watcher)
     where = config.train.pretrained if saved is None else "none"  # a checkpoint has all weights
     pretrained.load(model, where, watcher.warn, fallback=config.train.pretrained_fallback)
+    made.cache = (request.cache or out / "cache") if config.data.cache else None
+    made.copying = partial(watcher.count, "reduced-size copies")
     loader = made.loader(made.taught, training=True)
     made.where = _augmented_where(made, model, request)
     if world.leads:
@@ -248,13 +248,9 @@ def _job(made: Setup, model: nn.Module, loader: Loader, out: Path, watcher: Watc
 
 def _validate(made: Setup, warner: collapse.Warner, model: nn.Module) -> Mapping[str, float]:
     """Return the metrics of the validation samples, and the means of what the model tells."""
-    found = evaluate.score(made, model, made.roles.validate)
+    found, values = rehearsal.validation(made, model, made.roles.validate)
     warner.look(found.scores, found.measures)
-    known = found.scores.labelled()
-    values = metrics.point(known.label, known.values, None)
-    if "macro_auroc" in values:  # what a recipe's monitor `auroc` means with several classes
-        values["auroc"] = values["macro_auroc"]
-    return {"loss": found.loss, **values, **measures.values(found.measures), **found.stats}
+    return values
 
 
 def _saved(request: Request, watcher: Watcher) -> Checkpoint | None:

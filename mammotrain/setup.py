@@ -46,7 +46,7 @@ class Setup:
         task: What is learned.
         normaliser: Fitted on the training samples.
         world: Who this process is.
-        cache: Folder of reduced-size copies, or None.
+        cache: Folder of reduced-size copies; None for none, or while nothing is to be written.
         where: Where pictures are augmented, ``cpu`` or ``device``; see ``placement``.
         copying: Is told how many reduced-size copies are made, and of how many.
     """
@@ -57,7 +57,7 @@ class Setup:
     task: Task
     normaliser: Normaliser
     world: World
-    cache: Path | None
+    cache: Path | None = None
     copying: Progress | None = None
 
     def __post_init__(self) -> None:
@@ -212,34 +212,47 @@ class Setup:
         }
 
 
-def prepare(
-    config: RunConfig,
-    table: Table,
-    side: Side,
-    world: World,
-    *,
-    cache: Path | None = None,
-) -> Setup:
+def prepare(config: RunConfig, table: Table, side: Side, world: World) -> Setup:
     """Choose who trains, validates and is scored, and fit what is fitted on who trains.
 
     Raises:
         ConfigError: a setting does not suit the data.
         DamageError: a group is on two sides.
     """
-    columns: Mapping[str, Any] = table.columns
     if config.first.predicts and not all(each.get(PREDICTED) for each in table.summaries):
         raise ConfigError(
             f"Recipe {config.recipe} sees masks that {config.first.recipe} predicts, and these "
             "shards have none such. mammotrain.first.ready makes them of a request."
         )
-    known = _with_label(config, table)
-    if side.by:
-        parts = slices.parts_by(columns, side.by).tolist()
-        roles = splits.leave_out(known, parts, side)
-    else:
-        roles = splits.choose(known, side.fold)
+    columns: Mapping[str, Any] = table.columns
+    roles = _roles(config, table, side)
     normaliser = normalise.fit(config.data.normalise, columns, roles.train)
-    return _made(config, table, roles, normaliser, world, cache)
+    return _made(config, table, roles, normaliser, world)
+
+
+def _roles(config: RunConfig, table: Table, side: Side) -> Roles:
+    known = _with_label(config, table)
+    if not any(label is not None for label in known["label"]):
+        raise ConfigError(_nobody_known(config, table))
+    if side.by:
+        return splits.leave_out(known, slices.parts_by(table.columns, side.by).tolist(), side)
+    return splits.choose(known, side.fold)
+
+
+def _nobody_known(config: RunConfig, table: Table) -> str:
+    """Return what to say of samples of which none has what is learned, and what they do have."""
+    columns = table.columns
+    names = [name for name in columns if name == "label" or name.startswith("labels.")]
+    counts = {
+        name.removeprefix("labels."): sum(value is not None for value in columns[name])
+        for name in sorted(names)
+    }
+    counts["lesion masks"] = sum(value not in (None, "none") for value in columns["annotation"])
+    have = [f"{name} ({count:,})" for name, count in counts.items() if count]
+    target = getattr(config.task, "target", None)
+    wanted = f"task.target {target!r}" if target else f"what task {config.task_name} learns"
+    known = ", ".join(have) or "nothing"
+    return f"None of {len(table):,} samples has {wanted}. Known of them: {known}."
 
 
 def prepare_scoring(
@@ -257,7 +270,7 @@ def prepare_scoring(
     Raises:
         ConfigError: the samples do not have the run's target.
     """
-    return _made(config, table, roles, Normaliser.from_json(fitted), world, None)
+    return _made(config, table, roles, Normaliser.from_json(fitted), world)
 
 
 def labelled(config: RunConfig, table: Table) -> Roles:
@@ -286,10 +299,9 @@ def _made(
     roles: Roles,
     normaliser: Normaliser,
     world: World,
-    cache: Path | None,
 ) -> Setup:
     task: Task = _task(config).build(config.task, table.columns, table.label_names, roles.train)
-    return Setup(config, table, roles, task, normaliser, world, cache)
+    return Setup(config, table, roles, task, normaliser, world)
 
 
 def _task(config: RunConfig) -> ModuleType:
@@ -320,7 +332,21 @@ def check_same_data(about: Mapping[str, Any], setup: Setup) -> None:
     changed = difference(then, here)
     changed += difference({"classes": about["score_names"]}, {"classes": now["score_names"]})
     if changed:
+        alike = all(line.startswith(f"{PREDICTED}:") for line in changed)
         raise ConfigError(
             f"The model was trained on shards that were prepared differently: {'; '.join(changed)} "
-            "(then -> now). Build the shards as they were then."
+            f"(then -> now). {_way_back(then.get(PREDICTED), here.get(PREDICTED), alike=alike)}"
         )
+
+
+def _way_back(then: bool | None, here: bool | None, *, alike: bool) -> str:
+    """Return what to do about shards with other masks, and about those that are not ``alike``."""
+    advice = [] if alike else ["Build the shards as they were then."]
+    if then and not here:
+        advice.append(
+            "Give shards with predicted masks, such as those that mammotrain predict --masks "
+            "writes; a run with a first stage keeps its own in RUN-first/predicted/dataset."
+        )
+    if here and not then:
+        advice.append("Give the shards that these masks were predicted for.")
+    return " ".join(advice)

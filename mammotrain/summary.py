@@ -24,9 +24,10 @@ def summary(report: Json, out: Path) -> str:
         report: The content of report.json.
         out: Where it lies.
     """
-    parts = [_images(report), _breasts(report)]
+    images, breasts = _images(report), _breasts(report)
+    parts = [images, breasts]
     if report["levels"].get("first", IMAGE) == BREAST:
-        parts.reverse()
+        parts = [breasts, [f"{report['n']:,} images:", *(f"  {line}" for line in images)]]
     lines = [
         f"Scored {report['n']:,} samples of {report['groups']:,} groups ({report['split']}).",
         *first_alarms(report),
@@ -65,6 +66,9 @@ def _breasts(report: Json) -> list[str]:
     names = [name for name in OF_BREASTS if name in found["metrics"]]
     known = [(name, found["metrics"][name]) for name in names]
     lines = [_line(f"  {name}", each) for name, each in known if each["value"] is not None]
+    name, first = known[0]
+    if first["value"] is None:
+        lines.insert(0, f"{'  ' + name:<{WIDTH}} -     ({first['reason']})")
     return [f"{found['n']:,} breasts:", *lines]
 
 

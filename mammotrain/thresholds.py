@@ -1,6 +1,7 @@
 """Where a probability becomes a decision: chosen on samples other than those that are scored."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,14 @@ class Judged:
         validation: Scores of samples of other groups, or None. Not needed with folds: there the
             other folds choose.
         fixed: A threshold that needs no choosing, or None.
+        fixed_above: The same for breasts and patients: level -> threshold.
         specificity: At which the threshold lies; None for that of the highest F1.
     """
 
     scores: Scores
     validation: Scores | None = None
     fixed: float | None = None
+    fixed_above: Mapping[str, float] = field(default_factory=dict)
     specificity: float | None = None
 
     def choose(self, others: Scores) -> float | None:

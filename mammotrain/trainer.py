@@ -6,7 +6,6 @@ same losses, bit for bit, as if nothing had happened.
 """
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -19,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from mammoprep.core.errors import ConfigError, DivergedError, ResourceError
-from mammotrain import checkpoint, distributed, optim
+from mammotrain import checkpoint, distributed, interruption, optim
 from mammotrain.checkpoint import Checkpoint
 from mammotrain.config import TrainConfig
 from mammotrain.contracts import Batch, Output, Shown, Task, ask
 from mammotrain.distributed import World
-from mammotrain.metrics import LOWER_IS_BETTER
+from mammotrain.metrics import lower_is_better
 from mammotrain.watching import SCALE, Done, Pending, Watcher, advice
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -140,7 +139,7 @@ def fit(job: Job, progress: Progress) -> Progress:
         DivergedError: the loss is no number; the last checkpoint is good.
     """
     job.watcher.start(progress.step, job.total_steps, job.config.batch_size)
-    with _together(job), _told_to_stop() as told:
+    with _together(job), interruption.told() as told:
         while not progress.ended:
             if not progress.due:
                 _epoch(job, progress, told)
@@ -300,18 +299,30 @@ def _validate(job: Job, progress: Progress, told: Callable[[], bool]) -> None:
     if value is None:
         known = ", ".join(sorted(metrics))
         raise ConfigError(f"train.monitor {config.monitor!r} is not among the metrics: {known}.")
-    lower_is_better = config.monitor in LOWER_IS_BETTER
     better = progress.best is None or not math.isfinite(progress.best)
     if progress.best is not None and not better:
-        better = value < progress.best if lower_is_better else value > progress.best
+        lower = lower_is_better(config.monitor)
+        better = value < progress.best if lower else value > progress.best
     if better:
         progress.best, progress.best_step, progress.worse = value, progress.step, 0
     else:
         progress.worse += 1
-        progress.ended |= bool(config.patience) and progress.worse >= config.patience
+    line = {name: getattr(progress, name) for name in ("step", "epoch", "position")}
     job.watcher.validated(
-        {"step": progress.step, "epoch": progress.epoch, "validation": metrics, "best": better}
+        {**line, "validation": metrics, "monitor": config.monitor, "best": better}
     )
+    if config.patience and progress.worse >= config.patience:
+        _run_out(job, progress)
+
+
+def _run_out(job: Job, progress: Progress) -> None:
+    """End the training whose patience is at an end, and say so where it would have gone on."""
+    progress.ended = True
+    if progress.step < job.total_steps:
+        times = "1 validation" if progress.worse == 1 else f"{progress.worse} validations"
+        job.watcher.warn(
+            f"Stopped after epoch {progress.epoch}: no better {job.config.monitor} for {times}."
+        )
 
 
 def save(job: Job, progress: Progress) -> None:
@@ -389,16 +400,3 @@ def _stopping(model: nn.Module, told: Callable[[], bool], world: World) -> Itera
         yield
     finally:
         handle.remove()
-
-
-@contextmanager
-def _told_to_stop() -> Iterator[Callable[[], bool]]:
-    """Lend a question whether SIGTERM or SIGINT came; the old handlers come back in the end."""
-    told: list[int] = []
-    names = (signal.SIGTERM, signal.SIGINT)
-    before = {name: signal.signal(name, lambda number, _: told.append(number)) for name in names}
-    try:
-        yield lambda: bool(told)
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)

@@ -8,18 +8,19 @@ import csv
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mammoprep.core.errors import ConfigError, DivergedError
 from mammotrain import config as configs
-from mammotrain import distributed, first, folder
+from mammotrain import distributed, first, folder, rehearsal, setup
 from mammotrain.config import RunConfig, Space
 from mammotrain.data.splits import Side
-from mammotrain.metrics import LOWER_IS_BETTER
+from mammotrain.metrics import lower_is_better
 from mammotrain.report import tuned
 from mammotrain.run import Request as RunRequest
-from mammotrain.run import train
+from mammotrain.run import find_data, train
 from mammotrain.watching import Line, Watcher
 
 if TYPE_CHECKING:
@@ -72,24 +73,29 @@ def tune(request: Request, watcher: Watcher) -> dict[str, Any]:
     base = configs.load(request.recipe, request.changes)
     spaces = dict(request.spaces or base.tune or _around(base))
     _try_out(request, spaces)
+    on_demo = request.data == configs.DEMO
+    whole = RunRequest(base, request.data, request.out, request.side, device=request.device)
+    folder.check_free(request.out, resume=request.resume)
+    whole = replace(whole, data=find_data(whole, watcher))
+    _rehearse(whole)
     with folder.held(request.out, resume=request.resume):
         folder.write_config(request.out, base.to_table(), resume=request.resume)
         study = optuna.create_study(
             storage=f"sqlite:///{request.out / STUDY}",
             study_name=base.recipe,
-            direction="minimize" if base.train.monitor in LOWER_IS_BETTER else "maximize",
-            sampler=optuna.samplers.TPESampler(seed=base.train.seed),
+            direction="minimize" if lower_is_better(base.train.monitor) else "maximize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=TRIED_BEFORE_PRUNING),
             load_if_exists=True,
         )
         _take_up(study)
-        whole = RunRequest(base, request.data, request.out, device=request.device)
         request = replace(request, data=first.ready(whole, watcher, request.out / first.STAGE).data)
         while (done := len(_ended(study))) < request.trials:
+            # anew for every trial, so that a study that goes on proposes what it would have
+            study.sampler = optuna.samplers.TPESampler(seed=_seed(base.train.seed, done))
             trial = study.ask()
             watcher.warn(f"Trial {done + 1} of {request.trials}.")
             _one(study, trial, spaces, request, watcher)
-        return _finish(study, base, request)
+        return _finish(study, base, request, on_demo=on_demo)
 
 
 def parse(text: str) -> tuple[str, Space]:
@@ -124,6 +130,20 @@ def _optuna() -> Any:
         raise ConfigError("mammotrain tune runs as one process; start several studies instead.")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
+
+
+def _seed(seed: int, done: int) -> int:
+    """Return the seed of what is proposed after so many trials."""
+    return int.from_bytes(sha256(f"trial/{seed}/{done}".encode()).digest()[:4], "big")
+
+
+def _rehearse(request: RunRequest) -> None:
+    """Refuse before any work what the first trial would be refused for; raises ConfigError."""
+    if first.check(request):
+        return
+    with distributed.joined(request.device) as world:
+        table = setup.open_shards(request.config, request.data)
+        rehearsal.rehearse(request.config, table, request.side, world)
 
 
 def _around(base: RunConfig) -> dict[str, Space]:
@@ -243,7 +263,9 @@ def _keep_best(study: "optuna.Study", out: Path) -> None:
             shutil.rmtree(place)
 
 
-def _finish(study: "optuna.Study", base: RunConfig, request: Request) -> dict[str, Any]:
+def _finish(
+    study: "optuna.Study", base: RunConfig, request: Request, *, on_demo: bool
+) -> dict[str, Any]:
     """Write trials.csv, best.toml and report.html."""
     from optuna.importance import get_param_importances
     from optuna.trial import TrialState
@@ -254,7 +276,11 @@ def _finish(study: "optuna.Study", base: RunConfig, request: Request) -> dict[st
     _write_trials(study, request.out / "trials.csv")
     changes = tuple(_change(name, value) for name, value in study.best_params.items())
     best = configs.load(request.recipe, (*request.changes, *changes))
-    (request.out / "best.toml").write_text(folder.to_toml(best.to_table()), encoding="utf-8")
+    # by another name, so that its run lies beside that of the recipe
+    table = {**best.to_table(), "recipe": f"{base.recipe}-best"}
+    if on_demo:  # these changes are made already, and would undo what was found
+        table["demo"] = {**table["demo"], "set": []}
+    (request.out / "best.toml").write_text(folder.to_toml(table), encoding="utf-8")
     varied = len({tuple(trial.params.items()) for trial in complete}) > 1
     weights = get_param_importances(study) if varied else {}
     found = {

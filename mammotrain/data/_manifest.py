@@ -1,6 +1,5 @@
 """What a dataset says of itself: dataset.json and samples.parquet, checked before use."""
 
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,7 +72,18 @@ def read(where: str, fetch: Callable[[str], bytes | None]) -> tuple[Summary, pya
     if data is None or sha256(data).hexdigest() != summary["files"][SAMPLES]:
         what = "missing" if data is None else "not what was built"
         raise DamageError(f"{where}/{SAMPLES} is {what}. {_ASK}")
-    return summary, pyarrow.parquet.read_table(io.BytesIO(data))
+    return summary, pyarrow.parquet.read_table(_own(data))
+
+
+def _own(data: bytes) -> pyarrow.BufferReader:
+    """Return bytes as a copy that is Arrow's.
+
+    Its threads read it, and a process that ends while one of them lets go of an object of Python's
+    is aborted (seen with pyarrow 26).
+    """
+    stream = pyarrow.BufferOutputStream()
+    stream.write(data)
+    return pyarrow.BufferReader(stream.getvalue())
 
 
 def shards(summary: Summary) -> list[ShardFacts]:

@@ -6,6 +6,7 @@ Coordinates are continuous (x, y), (0, 0) at the outer corner of the first pixel
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import cv2
@@ -52,22 +53,55 @@ def without_specks(flags: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
     return np.asarray(kept[labels], np.bool_)
 
 
-def parts(flags: NDArray[np.bool_], values: NDArray[np.float32]) -> list[Found]:
+def parts(flags: NDArray[np.bool_], values: NDArray[np.float32], least: float = 0.0) -> list[Found]:
     """Return the connected parts (8 neighbours) of what is set, the highest peak first.
 
     Args:
         flags: (rows, columns) what is set.
         values: The map that tells how strong each part is.
+        least: Pixels of a box; one that holds fewer is left out.
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(flags.view(np.uint8), connectivity=8)
     found = []
     for label in range(1, count):
         x, y, width, height, area = (int(v) for v in stats[label])
+        if width * height < least:
+            continue
         inside = (slice(y, y + height), slice(x, x + width))
         peak = float(values[inside][labels[inside] == label].max())
         box = (float(x), float(y), float(x + width), float(y + height))
         found.append(Found(box, peak, area))
     return sorted(found, key=lambda each: (-each.peak, each.box))[:MOST]
+
+
+def smallest(grid: tuple[int, int], size: tuple[int, int], share: float) -> float:
+    """Return the area of the smallest box that a map on a coarse grid can mean, in pixels.
+
+    A lone cell of full heat is a cell wide at half of its height, and less at a higher share.
+    Anything smaller is where a weaker cell just reaches the share.
+
+    Args:
+        grid: (rows, columns) of cells.
+        size: (rows, columns) of the picture.
+        share: Of the highest value, from which a place belongs to a box.
+    """
+    cell = (size[0] / grid[0]) * (size[1] / grid[1])
+    return cell * min(1.0, 2 * (1 - share)) ** 2
+
+
+def on_flat(box: Box, picture: NDArray[Any], size: tuple[int, int]) -> bool:
+    """Return whether a picture has one value throughout a box: padding, or air that is 0.
+
+    Args:
+        box: On a grid of ``size``.
+        picture: (..., h, w) of the same area.
+        size: (rows, columns).
+    """
+    down, across = picture.shape[-2] / size[0], picture.shape[-1] / size[1]
+    left, top = int(box[0] * across), int(box[1] * down)
+    right, bottom = ceil(box[2] * across), ceil(box[3] * down)
+    inside = picture[..., top:bottom, left:right]
+    return bool((inside == inside[..., :1, :1]).all())
 
 
 def to_stored(box: Box, geometry: Geometry) -> Box:

@@ -62,7 +62,8 @@ def draw(
 
 
 def _outlined(canvas: NDArray[Any], flags: NDArray[np.bool_]) -> NDArray[Any]:
-    found, _ = cv2.findContours(flags.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    """Draw the outlines of a mask, of its holes too."""
+    found, _ = cv2.findContours(flags.view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(canvas, found, -1, OUTLINE, 1)
 
 

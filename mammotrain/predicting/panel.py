@@ -115,10 +115,10 @@ def open_panel(place: Path) -> Panel:
         DamageError: a checkpoint is damaged.
     """
     run = finished.open_run(place)
-    if not _is_cv(run):
+    if not run.is_cv:
         return Panel(place, (_member(run, run.threshold),), run.prior)
     thresholds = run.report["threshold"] or {}
-    runs = [finished.open_run(path) for path in _folders(place)]
+    runs = [finished.open_run(path) for path in finished.parts_of(place)]
     parts = [
         each for each in runs if each.side.by == ("" if run.side.by == "fold" else run.side.by)
     ]
@@ -126,14 +126,6 @@ def open_panel(place: Path) -> Panel:
         raise ConfigError(f"{place} is a cv without the runs of its parts: none is left to ask.")
     members = tuple(_member(each, thresholds.get(each.side.name)) for each in parts)
     return Panel(place, members, run.prior)
-
-
-def _is_cv(run: Finished) -> bool:
-    return bool(run.side.by) and not run.side.value
-
-
-def _folders(place: Path) -> list[Path]:
-    return sorted(path.parent for path in place.glob(f"*/{folder.CONFIG}"))
 
 
 def _member(run: Finished, threshold: float | None) -> Member:

@@ -10,6 +10,7 @@ from torch import nn
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 from mammotrain import config as configs
+from mammotrain import finished
 from mammotrain.contracts import Task
 from mammotrain.data import loader
 from mammotrain.data.loader import Loader
@@ -106,11 +107,12 @@ def check_prepared(member: Member, table: Table) -> None:
     """Refuse pictures that look otherwise than those that a member was trained on.
 
     Raises:
-        ConfigError: they were prepared differently, with the difference.
+        ConfigError: they were prepared differently, with the difference, or are shown by masks of
+            another kind.
     """
+    finished.check_masks(member.run, member.about, table)
     then, now = dict(member.about["preparation"]), dict(table.preparation)
-    if PREDICTED in then and PREDICTED not in now:
-        now[PREDICTED] = bool(table.summary.get(PREDICTED))
+    then.pop(PREDICTED, None)
     del then["label_names"], now["label_names"]  # what somebody calls the classes is not looked at
     if changed := difference(then, now):
         raise ConfigError(

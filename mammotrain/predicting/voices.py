@@ -1,7 +1,9 @@
 """Pictures -> what the models say of them, together; flipped too, where that is asked for."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ VIEWS: dict[str, tuple[tuple[int, ...], ...]] = {
 }
 MASK, HEAT, ERROR = "mask", "grad-cam", "error"
 Bools = NDArray[np.bool_]
+Grid = tuple[int, int]  # rows, columns
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Said:
         images: (n, C, h, w) the pictures, integers as stored.
         maps: (n, h, w) float32, 0 or more, on the same grid; None when there are none.
         kind: What the maps are: ``mask``, ``grad-cam``, ``error``, or empty.
+        grid: (rows, columns) of cells that a heat map was made of; None for other maps.
     """
 
     setup: Setup
@@ -51,6 +55,7 @@ class Said:
     images: Tensor
     maps: NDArray[np.float32] | None
     kind: str
+    grid: Grid | None = None
 
 
 class Voices:
@@ -88,15 +93,15 @@ class Voices:
     def _answer(self, setups: Sequence[Setup], batch: Batch, asked: Bools) -> Said:
         count = len(batch.rows)
         values = np.zeros((count, len(self._panel.classes)))
-        maps = np.zeros((count, *_grid(setups[0], batch)), np.float32)
-        kind = ""
+        maps = np.zeros((count, *_input_grid(setups[0], batch)), np.float32)
+        kind, grid = "", None
         for place, setup in enumerate(setups):
             mine = np.flatnonzero(asked[:, place])
             if not mine.size:
                 continue
             keys = tuple(batch.keys[i] for i in mine)
             part = Batch(batch.images[torch.from_numpy(mine)], None, batch.rows[mine], keys)
-            scores, found, kind = self._one(setup, self._model(place, setup), part)
+            scores, found, kind, grid = self._one(setup, self._model(place, setup), part)
             values[mine] += scores
             if found is not None:
                 maps[mine] += found
@@ -105,9 +110,8 @@ class Voices:
         if self._panel.prior is not None and self._panel.prior.changes:
             values = priors.correct(values, self._panel.prior)
         maps /= many[:, None, None].astype(np.float32)
-        return Said(
-            setups[0], batch.rows, values, asked, batch.images, maps if kind else None, kind
-        )
+        found_maps = maps if kind else None
+        return Said(setups[0], batch.rows, values, asked, batch.images, found_maps, kind, grid)
 
     def _model(self, place: int, setup: Setup) -> nn.Module:
         if place not in self._models:
@@ -116,14 +120,14 @@ class Voices:
 
     def _one(
         self, setup: Setup, model: nn.Module, batch: Batch
-    ) -> tuple[NDArray[np.float64], NDArray[np.float32] | None, str]:
-        """Return the means over the views: scores, maps turned back, and what these are."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32] | None, str, Grid | None]:
+        """Return the means over the views: scores, maps turned back, what these are, their grid."""
         shown = setup.shown(batch, None)
-        scores, maps, kind = torch.zeros(()), torch.zeros(()), ""
+        scores, maps, kind, grid = torch.zeros(()), torch.zeros(()), "", None
         for axes in self._views:
             turned = replace(shown, images=shown.images.flip(axes)) if axes else shown
             with setup.autocast():
-                output, found, kind = _look(model, setup.task, turned, heat=self._wants)
+                output, found, kind, grid = _look(model, setup.task, turned, heat=self._wants)
             scores = scores + setup.task.scores(output, turned).double().cpu()
             if found is not None:
                 maps = maps + (found.flip(axes) if axes else found).float().cpu()
@@ -132,10 +136,11 @@ class Voices:
             (scores / len(self._views)).numpy(),
             mean[:, 0].numpy().astype(np.float32) if kind else None,
             kind,
+            grid,
         )
 
 
-def _grid(setup: Setup, batch: Batch) -> tuple[int, int]:
+def _input_grid(setup: Setup, batch: Batch) -> Grid:
     """Return (rows, columns) of the model's input."""
     if setup.size is not None:
         return setup.size[1], setup.size[0]
@@ -145,18 +150,36 @@ def _grid(setup: Setup, batch: Batch) -> tuple[int, int]:
 
 def _look(
     model: nn.Module, task: Task, shown: Shown, *, heat: bool
-) -> tuple[Output, Tensor | None, str]:
-    """Return what a model says of a batch, a map (B, 1, H, W) of it, and what that is."""
+) -> tuple[Output, Tensor | None, str, Grid | None]:
+    """Return what a model says of a batch, a map (B, 1, H, W) of it, what that is, and its grid."""
     if heat and cam.offers(model):
-        output, found = cam.grad_cam(model, shown, lambda output: speaks(task, output))
-        return output, found, HEAT
+        with _grids(model) as seen:
+            output, found = cam.grad_cam(model, shown, lambda output: speaks(task, output))
+        return output, found, HEAT, seen[-1]
     with torch.no_grad():
         output = ask(model, shown)
         if output.logits.ndim != 4:
-            return output, None, ""
+            return output, None, "", None
         if (error_map := getattr(task, "error_map", None)) is not None:
-            return output, error_map(output, shown), ERROR
-        return output, _sized(output.logits[:, :1].float().sigmoid(), shown), MASK
+            return output, error_map(output, shown), ERROR, None
+        return output, _sized(output.logits[:, :1].float().sigmoid(), shown), MASK, None
+
+
+@contextmanager
+def _grids(model: nn.Module) -> Iterator[list[Grid]]:
+    """Lend (rows, columns) of the cells that Grad-CAM sees, one entry a look."""
+    any_model: Any = model
+    seen: list[Grid] = []
+
+    def note(_module: nn.Module, _given: object, found: Tensor) -> None:
+        rows, columns = any_model.cam_grid(found.detach()).shape[-2:]
+        seen.append((rows, columns))
+
+    handle = any_model.cam_layer.register_forward_hook(note)
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def _sized(maps: Tensor, shown: Shown) -> Tensor:

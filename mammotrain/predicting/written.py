@@ -21,6 +21,7 @@ from mammotrain.scores import FIXED, PREFIX, UNKNOWN
 
 DIGITS = 6
 DECISION, TAUGHT = "decision", "taught"
+FAILURES = "failures.jsonl"
 Json = dict[str, Any]
 
 
@@ -102,7 +103,10 @@ class Findings:
             flags = boxes.without_specks(
                 self._flags(large), self.smallest * rows * across / values.size
             )
-            found = boxes.parts(flags, large)
+            found = boxes.parts(flags, large, least=self._least(said, (rows, across)))
+            if self.kind == HEAT:
+                image = said.images[place].cpu().numpy()
+                found = [f for f in found if not boxes.on_flat(f.box, image, (rows, across))]
             if self.keeps_masks:
                 _, coded = cv2.imencode(".png", np.where(flags, 255, 0).astype(np.uint8))
                 self.masks[key] = coded.tobytes()
@@ -124,6 +128,10 @@ class Findings:
         if self.kind == ERROR or highest <= 0:
             return np.zeros(values.shape, bool)
         return np.asarray(values >= self.share * highest)
+
+    def _least(self, said: Said, size: tuple[int, int]) -> float:
+        """Return the area of the smallest box that is kept, in pixels of the picture."""
+        return 0.0 if said.grid is None else boxes.smallest(said.grid, size, self.share)
 
     def _entry(self, columns: Mapping[str, Any], row: int, found: Sequence[Found]) -> Json:
         geometry = boxes.geometry_of(columns, row)
@@ -162,7 +170,7 @@ class Findings:
         cut = {MASK: {"at": self.at}, HEAT: {"share": self.share}}.get(self.kind, {})
         found = [{"key": key, **entry} for key, entry in sorted(self.boxes.items())]
         _write_json(self.out / "boxes.json", {"from": self.kind or None, **cut}, found)
-        _write(self.out / "failures.jsonl", "".join(json.dumps(f) + "\n" for f in self.failures))
+        _write(self.out / FAILURES, "".join(json.dumps(f) + "\n" for f in self.failures))
 
 
 def mask_of(content: bytes) -> NDArray[np.uint8]:

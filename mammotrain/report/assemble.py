@@ -82,7 +82,7 @@ def assemble(
         "split": about.split,
         "classes": list(judged.scores.names),
         **_counts(judged.scores),
-        **_threshold(threshold),
+        **_threshold(threshold, judged),
         "prior": _prior(about.prior),
         "metrics": _metrics(drawn.estimates(), "image"),
         "levels": {"combine": about.combine, "first": first, **upper},
@@ -147,9 +147,20 @@ def _prevalence(scores: Scores) -> float | dict[str, float]:
     }
 
 
-def _threshold(threshold: Threshold) -> Json:
+def _threshold(threshold: Threshold, judged: Judged) -> Json:
     found: Json = {"threshold": threshold.shown}
-    return found if threshold.shown is not None else {**found, "threshold_reason": threshold.reason}
+    if threshold.shown is None:
+        return {**found, "threshold_reason": threshold.reason}
+    return {**found, "threshold_rule": _rule(judged)}
+
+
+def _rule(judged: Judged) -> str:
+    """Return how a threshold was chosen, in words."""
+    if judged.fixed is not None:
+        return "as it was chosen by the run"
+    if judged.specificity is None:
+        return "the highest F1"
+    return f"a specificity of {100 * judged.specificity:g} %"
 
 
 def _level(judged: Judged, level: str, about: About) -> Json:
@@ -161,13 +172,18 @@ def _level(judged: Judged, level: str, about: About) -> Json:
         return {"n": None, "reason": next(filter(None, reasons))}
     upper = replace(
         judged,
+        fixed=judged.fixed_above.get(level),
         scores=levels.aggregate(scores, level, about.combine),
         validation=validation
         if validation is None or not len(validation)
         else levels.aggregate(validation, level, about.combine),
     )
     found = bootstrap.evaluate(upper, about.draws, about.seed)
-    return {**_counts(upper.scores), **_threshold(of(upper)), "metrics": _metrics(found, level)}
+    return {
+        **_counts(upper.scores),
+        **_threshold(of(upper), upper),
+        "metrics": _metrics(found, level),
+    }
 
 
 def _confusion(scores: Scores, said: NDArray[np.int64] | None) -> list[list[int]] | None:

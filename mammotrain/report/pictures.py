@@ -14,6 +14,7 @@ from mammotrain.scores import Scores
 HEIGHT, WIDTH = 220, 330
 JPEG_QUALITY = 85
 EACH = 6  # tiles of a class
+ZOOMED = 2.0  # times; from here on smoothing would hide what the pixels are
 
 Picture = Callable[[str], NDArray[np.uint8] | None]
 
@@ -26,9 +27,9 @@ class Tile(NamedTuple):
         facts: Side, view and true class.
         said: What the model said.
         uri: ``data:image/jpeg;base64,...``, or empty without a picture.
-        width: Columns on the page; a small patch is shown larger by a whole number.
+        width: Columns on the page; a small picture is shown larger, as the tile allows.
         height: Rows on the page.
-        zoomed: Whether it is shown larger.
+        zoomed: Whether it is shown so large that its pixels are shown as they are.
     """
 
     key: str
@@ -101,17 +102,16 @@ def _tile(scores: Scores, row: int, picture: Picture) -> Tile:
 
 
 def thumbnail(large: NDArray[np.uint8] | None) -> tuple[Markup, int, int, bool]:
-    """Return a picture as a ``Tile`` has it: uri, width, height and whether it is enlarged."""
+    """Return a picture as a ``Tile`` has it: uri, width, height, and whether pixels are shown."""
     if large is None or not large.size:
         return Markup(""), 0, 0, False
     rows, columns = large.shape[:2]
-    scale = min(HEIGHT / rows, WIDTH / columns, 1.0)
-    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    scale = min(HEIGHT / rows, WIDTH / columns)
+    size = tuple(max(1, round(side * min(scale, 1.0))) for side in (columns, rows))
     small: NDArray[Any] = cv2.resize(large, size, interpolation=cv2.INTER_AREA)
     ordered = small[..., ::-1] if small.ndim == 3 else small
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     _, encoded = cv2.imencode(".jpg", np.ascontiguousarray(ordered), options)
-    zoom = max(1, min(HEIGHT // small.shape[0], WIDTH // small.shape[1]))
     # Markup: base64 holds no mark that HTML reads, and the cut for long texts must not apply.
     uri = Markup("data:image/jpeg;base64,") + b64encode(encoded.tobytes()).decode("ascii")
-    return uri, zoom * small.shape[1], zoom * small.shape[0], zoom > 1
+    return uri, max(1, round(columns * scale)), max(1, round(rows * scale)), scale >= ZOOMED

@@ -42,7 +42,7 @@ class Tile(NamedTuple):
         uri: As of ``pictures.Tile``.
         width: Columns on the page.
         height: Rows on the page.
-        zoomed: Whether it is shown larger.
+        zoomed: As of ``pictures.Tile``.
         box: ``viewBox`` of the paths.
         true: Path of the true outlines.
         model: Path of those that the model says.

@@ -167,10 +167,11 @@ def _threshold(report: Json) -> str:
     shown = report["threshold"]
     if shown is None:
         return f"none: {report['threshold_reason']}"
+    rule = report.get("threshold_rule", "chosen")  # not told in reports of before
     if isinstance(shown, Mapping):
         each = ", ".join(f"{value:.3f} for {fold}" for fold, value in shown.items())
-        return f"highest F1 on the other folds: {each}"
-    return f"{shown:.4g}, the highest F1 on the validation samples"
+        return f"{rule} on the other folds: {each}"
+    return f"{shown:.4g}, {rule} on the validation samples"
 
 
 def _intervals(bootstrap: Json) -> str:
@@ -185,7 +186,10 @@ def _prior(report: Json) -> str:
         f"{name} {100 * new:.2f} % instead of {100 * old:.2f} %"
         for name, new, old in zip(report["classes"], natural, sampled, strict=True)
     ]
-    return f"corrected to the prevalence of the training split: {', '.join(each)}"
+    return (
+        f"corrected to the prevalence of the training split: {', '.join(each)}. scores.csv holds "
+        "them as the model gave them: the threshold fits it only after the correction"
+    )
 
 
 def scores(report: Json) -> dict[str, Any]:
@@ -206,6 +210,7 @@ def scores(report: Json) -> dict[str, Any]:
             {"name": name, "n": level["n"], "groups": level["groups"]}
             for name, level in present.items()
         ],
+        "has_breasts": "breast" in present,
         "rows": rows,
         "reasons": _reasons(cell for row in rows for cell in row["cells"]),
         "missing": [(k, v["reason"]) for k, v in upper.items() if v["n"] is None],

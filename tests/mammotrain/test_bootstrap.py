@@ -202,13 +202,13 @@ def test_each_run_keeps_its_own_threshold() -> None:
 
 def test_runs_on_other_samples_or_labels_are_not_compared() -> None:
     table = make()
-    with pytest.raises(ConfigError, match=r"399 of 400 and 399 are common"):
+    with pytest.raises(ConfigError, match=r"of 400 and 399 samples 399 are common"):
         bootstrap.compare(Judged(table), Judged(table.take(np.arange(1, 400))))
     changed = table.take(np.arange(400))
     changed.label[0] = 1 - changed.label[0]
     with pytest.raises(ConfigError, match="different labels"):
         bootstrap.compare(Judged(table), Judged(changed))
-    with pytest.raises(ConfigError, match="different classes"):
+    with pytest.raises(ConfigError, match=r"different classes: negative, cancer; and a, b, c\."):
         bootstrap.compare(Judged(table), Judged(make(classes=3)))
 
 

@@ -45,6 +45,9 @@ def test_set_reaches_every_section_and_reads_toml_values() -> None:
         ("train.epochs.x=3", "no section"),
         ("train.channels_last=1", "must be bool"),
         ("train.epochs=true", "must be int"),
+        ("data.size=64", "data.size must be a list such as [364, 728], got 64."),
+        ("train.track=wandb", 'train.track must be a list such as ["one", "another"], got'),
+        ("data.augmentation=3", "data.augmentation must be a table such as { key = 1 }, got 3."),
     ],
 )
 def test_a_wrong_setting_says_what_was_expected(change: str, message: str) -> None:
@@ -63,6 +66,12 @@ def test_a_recipe_may_be_a_file(tmp_path) -> None:
     path.write_text(config.recipe_text("deq").replace("epochs = 3", "epochs = 7"))
     assert config.load(str(path)).train.epochs == 7
     assert config.load(str(path)).recipe == "mine"
+    path.write_text('recipe = "other"\n' + config.recipe_text("deq"))
+    assert config.load(str(path)).recipe == "other"
+    for wrong in ("'../other'", "'..'", "''", "3"):  # it becomes a folder's name
+        path.write_text(f"recipe = {wrong}\n" + config.recipe_text("deq"))
+        with pytest.raises(ConfigError, match="a name that a folder can have"):
+            config.load(str(path))
     path.write_text("not toml")
     with pytest.raises(ConfigError, match="not valid TOML"):
         config.load(str(path))

@@ -1,10 +1,12 @@
 """Runs written as one file: loaded again, the file says what the model says, or it is not kept."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import mammoprep
 from mammoprep.core.errors import ConfigError
 from mammotrain import config, exporting, scores
 from mammotrain.contracts import Output
+from mammotrain.data.around import MARGIN
 from mammotrain.data.shards import open_table
 from mammotrain.data.splits import Side
 from mammotrain.exporting import Exported, Request, export
@@ -26,6 +29,7 @@ from mammotrain.predicting import panel, unlabelled
 from mammotrain.priors import Prior, correct
 from mammotrain.run import Request as Training
 from mammotrain.run import run
+from mammotrain.setup import PREDICTED
 from mammotrain.watching import Watcher
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -231,6 +235,49 @@ def test_what_says_something_else_is_not_kept(
     with pytest.raises(ConfigError, match="differs by inf"):
         export(Request(screened, "torchscript", tmp_path / "model.pt"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_the_file_beside_it_says_which_part_of_a_picture_the_model_is_shown(
+    screened: Path, tmp_path: Path
+) -> None:
+    found = {}
+    for member in ("image", "crop", "intersection.png"):
+        place = tmp_path / member
+        shutil.copytree(screened, place)
+        recipe = (place / "config.toml").read_text()
+        assert 'member = "image"' in recipe
+        (place / "config.toml").write_text(recipe.replace('"image"', f'"{member}"'))
+        export(Request(place, "torchscript", tmp_path / f"{member}.pt"))
+        found[member] = told(tmp_path / f"{member}.pt")["picture"]
+    assert found["image"] == {"member": "image", "how": found["image"]["how"]}
+    assert "whole" in found["image"]["how"]
+    crop = found["crop"]
+    assert (crop["member"], crop["mask"], crop["margin"]) == ("crop", "true", MARGIN)
+    assert crop["proportions"] == [32, 64]
+    assert "part around a true mask" in crop["how"]
+    assert "outside of a true mask" in found["intersection.png"]["how"]
+    for each in ("crop", "intersection.png"):
+        assert "mammotrain predict does all this" in found[each]["how"]
+
+
+def test_whose_masks_a_picture_is_shown_by_is_told() -> None:
+    data = SimpleNamespace(member="crop", size=(32, 64))
+    run = SimpleNamespace(config=SimpleNamespace(data=data))
+    for predicted, word in ((True, "predicted"), (False, "true")):
+        about = {"preparation": {PREDICTED: predicted}}
+        found = exporting._picture(SimpleNamespace(run=run, about=about))
+        assert found["mask"] == word
+        assert f"shards that hold {word} masks" in found["how"]
+
+
+@pytest.mark.parametrize("there", ["model.pt", "model.pt.json"])
+def test_nothing_that_exists_is_overwritten(there: str, tmp_path: Path) -> None:
+    (tmp_path / there).write_text("mine")
+    with pytest.raises(ConfigError, match=f"{there} exists. Give another --out, or remove it"):
+        export(Request(tmp_path / "no run is looked at", "torchscript", tmp_path / "model.pt"))
+    assert [path.name for path in tmp_path.iterdir()] == [there]
+    assert (tmp_path / there).read_text() == "mine"
 
 
 def test_mistakes_are_said_before_any_work(

@@ -23,6 +23,7 @@ from mammotrain.predict import Request as Asked
 from mammotrain.predict import predict
 from mammotrain.report import tables
 from mammotrain.run import Request, run
+from mammotrain.tasks import segment
 from mammotrain.trainer import Watcher
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -144,7 +145,7 @@ def test_an_interrupted_first_stage_goes_on_and_gives_the_same_masks(
 
 @pytest.mark.slow
 def test_other_settings_of_the_first_stage_are_no_reason_to_mix(
-    staged: tuple[Request, Path], shards: Path
+    staged: tuple[Request, Path], shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request, _ = staged
     other = f"first.set={json.dumps([*UNET, 'train.lr=0.5'])}"
@@ -153,6 +154,9 @@ def test_other_settings_of_the_first_stage_are_no_reason_to_mix(
     ):
         first.ready(asking(shards, request.out, other), Watcher())
     by = replace(asking(shards, request.out), side=Side(by="site"))
+    with pytest.raises(ConfigError, match="--by site: the samples do not tell two or more apart"):
+        first.ready(by, Watcher())
+    monkeypatch.setattr(first, "check", lambda _: True)
     with pytest.raises(ConfigError, match="by: fold -> site"):
         first.ready(by, Watcher())
 
@@ -231,6 +235,35 @@ def test_what_the_first_stage_cannot_do_is_said_before_any_work(
     ):
         first.ready(asking(shards, tmp_path / "run"), Watcher())
     assert not (tmp_path / "run-first").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("model.widht=9", "unknown key"),
+        ("model.kernel_sizes=[2]", "kernel_sizes are odd"),
+        ("train.monitor=aurc", "Did you mean 'auroc'"),
+        (f"first.set={json.dumps([*UNET, 'train.monitor=dise'])}", "Did you mean 'dice'"),
+        (f"first.set={json.dumps([*UNET, 'data.sampling=even'])}", "data.sampling must be"),
+    ],
+)
+def test_what_either_stage_cannot_be_is_said_before_the_first_is_trained(
+    shards: Path, tmp_path: Path, change: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        first.ready(asking(shards, tmp_path / "run", change), Watcher())
+    assert not list(tmp_path.iterdir())
+
+
+def test_shards_without_any_mask_are_named_before_the_first_stage_is_trained(
+    patches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment, "known", lambda columns, _: np.zeros(len(columns["key"]), bool))
+    with pytest.raises(
+        ConfigError, match=r"what task segment learns.* these shards are of inbreast"
+    ):
+        first.ready(asking(patches, tmp_path / "run"), Watcher())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

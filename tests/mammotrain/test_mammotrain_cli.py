@@ -2,11 +2,16 @@
 
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.testing import CliRunner
 
-from mammotrain import cli
+from mammotrain import cli, comparison, tuning
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -33,7 +38,7 @@ def test_recipes_and_models_are_listed_with_what_they_are_for() -> None:
         (["run", "deq", "--data", "/nowhere"], "/nowhere"),
         (["cv", "deq", "--data", "/nowhere"], "/nowhere"),
         (["cv", "deq", "--by", "scanner"], "mammoprep build --source ddsm"),
-        (["eval", "/nowhere", "--data", "/nowhere"], "/nowhere holds no run"),
+        (["eval", "/nowhere", "--data", "/nowhere"], "/nowhere does not exist"),
         (["compare", "/nowhere"], "two or more"),
     ],
 )
@@ -60,3 +65,68 @@ def test_a_mistake_ends_the_program_with_2_and_no_traceback() -> None:
 def test_neither_package_imports_torch() -> None:
     code = "import sys, mammoprep.cli, mammotrain.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_no_help_text_loses_words_as_markup() -> None:
+    commands = typer.main.get_command(cli.app).commands
+    assert {"run", "cv", "tune", "predict", "export"} <= set(commands)
+    for name, command in commands.items():
+        texts = [command.help, *(getattr(each, "help", None) for each in command.params)]
+        for text in filter(None, texts):
+            shown = Text.from_markup(text).plain
+            assert shown == text.replace("\\[", "["), (name, text)
+    for name, word in (("cv", "[ablate]"), ("tune", "[tune]")):
+        shown = CliRunner().invoke(cli.app, [name, "--help"], env={"COLUMNS": "200"}).stdout
+        assert word in shown
+
+
+def test_a_study_says_how_to_train_its_best_recipe_on_the_same_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"monitor": "auroc", "value": 0.5, "settings": {}}
+    monkeypatch.setattr(tuning, "tune", lambda request, watcher: found)
+    options = [
+        "--data", "my shards", "--data", "b", "--out", str(tmp_path / "s"), "--device", "cpu",
+        "--fold", "2",
+    ]  # fmt: skip
+    said = CliRunner().invoke(cli.app, ["tune", "resnext", *options]).stdout
+    again = f"mammotrain run {tmp_path / 's' / 'best.toml'} --data 'my shards' --data b"
+    assert f"Train it: {again} --fold 2 --device cpu\n" in said
+    found["path"] = str(tmp_path / "tuned.toml")
+    said = CliRunner().invoke(cli.app, ["tune", "resnext", "--out", str(tmp_path / "s")]).stdout
+    assert f"Train it: mammotrain run {tmp_path / 'tuned.toml'}\n" in said
+
+
+def test_a_page_that_exists_is_refused_before_runs_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "compare", lambda runs: pytest.fail("compared"))
+    page = tmp_path / "page.html"
+    for path, message in ((tmp_path / "no" / "x.html", "existing folder"), (page, "exists")):
+        page.write_text("mine")
+        done = CliRunner().invoke(cli.app, ["compare", "a", "b", "--html", str(path)])
+        assert message in str(done.exception)
+    assert page.read_text() == "mine"
+
+
+def test_a_narrow_terminal_shows_whole_names_and_what_each_variant_sets() -> None:
+    metrics = {"sensitivity_at_specificity_90": {"value": 0.123}}
+    gain = {"sensitivity_at_specificity_90": {"difference": 0.1, "ci95": [-0.123, 0.456]}}
+    names = ["full", "no-augmentation-at-all", "without-pretrained-weights", "natural"]
+    found = {
+        "n": 9, "groups": 3, "reference": "x/full",
+        "runs": [
+            {"run": f"x/{name}", "metrics": metrics, "gains": gain if place else None}
+            for place, name in enumerate(names)
+        ],
+    }  # fmt: skip
+    notes = {"full": "", names[1]: "data.augmentation={}", names[2]: "train.pretrained=[none]"}
+    console = Console(file=StringIO(), width=80)
+    console.print(comparison.table(found, notes))
+    said = console.file.getvalue()
+    assert "…" not in said
+    cells = [line.split("│")[1].strip() for line in said.splitlines() if line.startswith("│")]
+    assert " ".join(filter(None, cells)) == "sensitivity at specificity 90"
+    for line in (f"{names[1]}: data.augmentation={{}}", f"{names[2]}: train.pretrained=[none]"):
+        assert line in said
+    assert "full:" not in said

@@ -354,3 +354,14 @@ def test_rare_parts_of_a_slice_share_a_line() -> None:
     found = slices.of_columns({"labels.site_id": names}, np.arange(len(names)))["site"]
     assert len(set(found)) == slices.MOST + 1
     assert (found == "other").sum() == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "lower"),
+    [("loss", True), ("ece", True), ("age_error", True), ("squared_error_normal", True),
+     ("biopsy_loss", True), ("false_positives", True), ("kl_cost", True), ("solver_steps", True),
+     ("auroc", False), ("recall", False), ("dice", False), ("lesion_recall", False),
+     ("density_accuracy", False), ("precedence", False)],
+)  # fmt: skip
+def test_an_error_is_the_better_the_lower_whoever_measures_it(name: str, lower: bool) -> None:
+    assert metrics.lower_is_better(name) is lower

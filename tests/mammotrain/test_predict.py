@@ -28,8 +28,8 @@ from mammotrain.contracts import Output
 from mammotrain.cross import cross
 from mammotrain.data.shards import open_table
 from mammotrain.data.splits import Side
-from mammotrain.predict import Request, predict
-from mammotrain.predicting import unlabelled, voices
+from mammotrain.predict import Request, predict, summary
+from mammotrain.predicting import boxes, overlays, unlabelled, voices
 from mammotrain.rescore import Request as Asked
 from mammotrain.rescore import rescore
 from mammotrain.run import Request as Training
@@ -249,7 +249,8 @@ def test_one_file_and_a_zip_of_it_give_the_same_scores(
         archive.write(path, "a folder/one.dcm")
     found = []
     for name, given in (("file", path), ("zip", tmp_path / "one.zip")):
-        predict(asked(whole, given, tmp_path / name), Watcher())
+        outcome = predict(asked(whole, given, tmp_path / name), Watcher())
+        assert summary(outcome, tmp_path / name).startswith("1 picture was scored.")
         found.append((tmp_path / name / "scores.csv").read_bytes())
     assert found[0] == found[1]
     assert b"image_00001" in found[0]
@@ -272,8 +273,9 @@ def test_what_cannot_be_read_is_a_line_and_exit_3_and_other_files_are_left_out(
     assert set(json.loads(lines[0])) == {"input", "code", "detail"}
     assert tell(tmp_path / "out")["counts"]["left_out"] == {"not_dicom": 1}
     assert len(scores.read(tmp_path / "out" / "scores.csv")) == 1
-    alone = predict(asked(whole, exam / "letter.txt", tmp_path / "letter"), Watcher())
-    assert alone.failed == 1
+    done = cli("predict", whole, exam / "letter.txt", "--out", tmp_path / "letter")
+    assert done.returncode == 3, done.stderr
+    assert "0 pictures were scored.\n1 could not be read" in done.stdout
     assert "not_dicom" in (tmp_path / "letter" / "failures.jsonl").read_text()
 
 
@@ -406,13 +408,25 @@ def test_an_overlay_outlines_the_mask(
     assert not changed.any()
 
 
+def test_an_overlay_outlines_the_holes_of_a_mask_too() -> None:
+    values = np.zeros((256, 256), np.float32)
+    values[50:200, 50:200], values[100:150, 100:150] = 1.0, 0.0
+    shown = overlays.Shown(values, voices.MASK, 0.5)
+    content = overlays.draw(np.zeros((256, 256, 3), np.uint8), shown, [])
+    drawn = cv2.imdecode(np.frombuffer(content, np.uint8), -1).any(axis=2)
+    inner = drawn[95:155, 95:155]
+    assert inner.sum() >= 4 * 50
+    assert not inner[10:-10, 10:-10].any()
+
+
 def test_a_heat_map_gives_boxes_above_a_share_of_its_maximum(
     whole: Path, screening: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def two_peaks(model, shown, speaks):
         heat = torch.zeros(len(shown.images), 1, *shown.images.shape[-2:])
-        heat[:, :, 10:20, 5:15], heat[:, :, 60:70, 30:50] = 1.0, 0.6
-        heat[:, :, 100:110, 30:50] = 0.3
+        heat[:, :, 10:44, 5:37], heat[:, :, 60:95, 20:60] = 1.0, 0.6
+        heat[:, :, 100:103, 30:50] = 0.7  # no cell of 32 x 32 pixels is seen like this
+        heat[:, :, 110:128] = 0.3
         with torch.no_grad():
             return model(shown.images), heat
 
@@ -420,8 +434,31 @@ def test_a_heat_map_gives_boxes_above_a_share_of_its_maximum(
     request = asked(whole, screening / "shards", tmp_path / "out", overlays=False)
     predict(request, Watcher())
     for entry in boxes_in(tmp_path / "out").values():
-        assert [each["picture"] for each in entry["boxes"]] == [[5, 10, 15, 20], [30, 60, 50, 70]]
+        assert [each["picture"] for each in entry["boxes"]] == [[5, 10, 37, 44], [20, 60, 60, 95]]
     assert not (tmp_path / "out" / "overlays").exists()
+    monkeypatch.setattr(boxes, "on_flat", lambda *given: True)
+    predict(replace(request, out=tmp_path / "flat"), Watcher())
+    assert not any(entry["boxes"] for entry in boxes_in(tmp_path / "flat").values())
+
+
+def test_a_lone_cell_of_heat_gives_a_box_at_any_share() -> None:
+    cells = np.zeros((5, 4), np.float32)
+    cells[2, 1] = 1.0
+    heat = boxes.on_picture(cells, (160, 128))
+    for share in (0.3, 0.5, 0.8, 1.0):
+        least = boxes.smallest((5, 4), (160, 128), share)
+        (found,) = boxes.parts(heat >= share * heat.max(), heat, least)
+        assert found.box[0] <= 48 <= found.box[2]
+        assert boxes.parts(heat >= share * heat.max(), heat, 3 * least + 16) == [] or share < 0.5
+
+
+def test_a_place_of_one_flat_grey_holds_nothing_to_look_at() -> None:
+    picture = np.zeros((1, 40, 20), np.uint8)
+    picture[0, 10, 10] = 1
+    assert boxes.on_flat((0, 44, 40, 80), picture, (80, 40))
+    assert boxes.on_flat((0, 44, 40, 80), picture + 7, (80, 40))
+    assert not boxes.on_flat((18, 20, 22, 24), picture, (80, 40))
+    assert not boxes.on_flat((0, 0, 40, 80), picture, (80, 40))
 
 
 # --- predicted masks ------------------------------------------------------------------------------

@@ -161,6 +161,57 @@ def test_probabilities_are_corrected_before_anything_is_computed() -> None:
     assert assemble.prior_of(found) == prior
 
 
+def test_the_page_says_by_which_rule_the_threshold_was_chosen() -> None:
+    table, validation = make(), make(seed=8)
+    rules = {
+        "the highest F1 on the validation": Judged(table, validation),
+        "a specificity of 95 % on the validation": Judged(table, validation, specificity=0.95),
+        "as it was chosen by the run on the validation": Judged(
+            table, fixed=0.3, fixed_above={"breast": 0.3}
+        ),
+    }
+    for rule, judged in rules.items():
+        found = assemble.assemble(judged, ABOUT)
+        html = page.render(found, [], table, picture)
+        assert [each for each in rules if each in html] == [rule]
+        assert found["levels"]["breast"]["threshold_rule"] in rule
+    folded = scores.join({
+        "fold0": table.take(np.arange(200)), "fold1": table.take(np.arange(200, 400))
+    })  # fmt: skip
+    found = assemble.assemble(Judged(folded, specificity=0.9), ABOUT)
+    assert "a specificity of 90 % on the other folds" in page.render(found, [], folded, picture)
+
+
+def test_what_a_figure_is_of_stands_beside_it() -> None:
+    html = rendered(make())
+    assert "<small>400 images of 90 groups</small>" in html
+    assert re.search(r"<small>\d+ breasts of 90 groups</small>", html)
+    assert "A breast has the mean of its views" in html
+    assert "image by image" not in html
+    by_breast = rendered(make(), about=About("deq", "rsna", "fold0", first="breast", draws=40))
+    assert "image by image: the figures at the top are by breast" in by_breast
+    table = small([1, 0] * 8, [0.9, 0.2] * 8, laterality=[""] * 16)
+    assert "A breast has" not in page.render(report(table), [], table, picture)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(128, 64), (20, 20), (300, 100), (60, 200)])
+def test_a_picture_fills_its_tile_whatever_its_size(rows: int, columns: int) -> None:
+    _, width, height, zoomed = pictures.thumbnail(np.zeros((rows, columns), np.uint8))
+    assert height == pictures.HEIGHT or width == pictures.WIDTH
+    assert height <= pictures.HEIGHT
+    assert width <= pictures.WIDTH
+    assert width / height == pytest.approx(columns / rows, rel=0.02)
+    assert zoomed == (rows == 20)
+
+
+def test_the_widest_tick_ends_before_the_name_of_its_axis() -> None:
+    below, gap = 3, 7  # pixels that letters reach below their line; between a tick and the axis
+    for low, high in ((0, 1), (0, 0.0093), (-0.009, 0.009), (0.00123, 0.00124), (-1e6, 1e6)):
+        plot = plots.draw("", plots.Axis(0, 1, ""), plots.Axis(low, high, ""), [])
+        widest = max(len(text) for _, text in plot.y_ticks)
+        assert 12 <= plot.y_name <= plot.left - gap - plots.GLYPH * widest - below, (low, high)
+
+
 def test_folds_have_a_threshold_each() -> None:
     table = make()
     folded = scores.join({

@@ -149,7 +149,13 @@ def test_its_own_shards_give_the_scores_of_the_run_again(
     assert np.array_equal(first.key, again.key)
     assert np.allclose(first.values, again.values, atol=1e-6)
     assert report["threshold"] == report_of(finished_run)["threshold"]
-    assert report["metrics"]["f1"] == report_of(finished_run)["metrics"]["f1"]
+    own = report_of(finished_run)
+    assert report["metrics"]["f1"] == own["metrics"]["f1"]
+    for level in ("breast", "patient"):
+        mine, theirs = report["levels"][level], own["levels"][level]
+        assert mine.get("threshold") == theirs.get("threshold")
+        for name, each in (mine.get("metrics") or {}).items():
+            assert each["value"] == theirs["metrics"][name]["value"], (level, name)
 
 
 @pytest.mark.slow
@@ -287,6 +293,17 @@ def test_each_ingredient_is_left_out_in_turn(patches: Path, tmp_path: Path) -> N
     page = (tmp_path / "out" / "report.html").read_text()
     assert "train.ema=0" in page
     assert json.loads((tmp_path / "out" / "ablation.json").read_text())["n"] == table["n"]
+
+
+def test_a_variant_that_cannot_be_run_is_refused_before_any_is_trained(
+    patches: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(ABLATION + 'odd = ["train.monitor=aurc"]')
+    asked = Request(config.load(str(recipe)), (str(patches),), tmp_path / "out", device="cpu")
+    with pytest.raises(ConfigError, match="Did you mean 'auroc'"):
+        ablate(Ablation(str(recipe), (), asked), Watcher())
+    assert not list((tmp_path / "out").glob("*"))
 
 
 def test_a_recipe_without_variants_says_how_to_give_some(patches: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from helpers import run_build
 
 from mammoprep.core.errors import ConfigError, DamageError, MammoError, ResourceError
-from mammotrain.data import _remote, shards
+from mammotrain.data import _manifest, _remote, shards
 from mammotrain.data.loader import Loader, Options
 from mammotrain.data.shards import Table, open_table
 
@@ -487,3 +487,18 @@ def test_the_example_of_the_loader_runs(built_once: Path, tmp_path: Path) -> Non
     lines = printed(block("-> Batch "), tmp_path, built_once)
     assert len(lines) == 4
     assert all("torch.Size([8, 1, 128, 64]) torch.uint8 rsna_" in line for line in lines)
+
+
+def test_threads_of_arrow_hold_nothing_of_pythons_that_could_abort_the_end_of_the_process(
+    built_once: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, given = pyarrow.parquet.read_table, []
+    monkeypatch.setattr(pyarrow.parquet, "read_table", lambda it: given.append(it) or read(it))
+    open_table([built_once])
+    (source,) = given
+    assert isinstance(source, pyarrow.BufferReader)
+    data = os.urandom(1000)
+    held = sys.getrefcount(data)
+    own = _manifest._own(data)
+    assert sys.getrefcount(data) == held
+    assert own.read() == data

@@ -237,7 +237,7 @@ def hand() -> Scores:
 
 def reported(first: str, table: Scores) -> dict[str, Any]:
     about = About("resnext", "rsna", "fold0", first=first, draws=20)
-    return assemble.assemble(Judged(table, None, 0.35), about)
+    return assemble.assemble(Judged(table, None, 0.35, {"breast": 0.35}), about)
 
 
 def test_pf1_of_breasts_is_that_of_a_hand_computed_case() -> None:
@@ -250,6 +250,15 @@ def test_pf1_of_breasts_is_that_of_a_hand_computed_case() -> None:
     assert found["metrics"]["pf1_binarised"]["value"] == pytest.approx(2 * 1 / (2 + 1), abs=1e-6)
     assert found["metrics"]["auroc"]["value"] == 1
     assert found["metrics"]["pf1"]["level"] == "breast"
+
+
+def test_breasts_are_judged_at_a_threshold_of_their_own() -> None:
+    about = About("resnext", "rsna", "fold0", draws=0)
+    found = assemble.assemble(Judged(hand(), None, 0.35, {"breast": 0.45}), about)
+    # images from .35 on: .4, .5, .6 and .8, of which two have the cancer; breasts from .45 on: 2/L
+    assert found["metrics"]["f1"]["value"] == pytest.approx(2 * 2 / (4 + 2), abs=1e-6)
+    assert found["levels"]["breast"]["metrics"]["f1"]["value"] == 1
+    assert found["levels"]["patient"]["metrics"]["f1"]["value"] is None
 
 
 def test_a_report_on_rsna_begins_with_breasts_and_one_on_others_with_images(
@@ -270,6 +279,7 @@ def test_a_report_on_rsna_begins_with_breasts_and_one_on_others_with_images(
     assert "pF1, of probabilities, by breast" in page.render(first, [], table, lambda key: None)
     said = summary.summary(first, tmp_path).splitlines()
     assert said[1] == "4 breasts:"
+    assert said[said.index("8 images:") + 1].startswith("  auroc ")
     images = summary.summary(plain, tmp_path).splitlines()
     assert images[1].startswith("auroc ")
     assert "4 breasts:" in images

@@ -75,6 +75,10 @@ class Diary(Watcher):
     def __init__(self) -> None:
         self.lines: list[dict] = []
         self.metrics: list[dict] = []
+        self.said: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.said.append(message)
 
     def step(self, line: dict) -> None:
         self.lines.append(line)
@@ -212,11 +216,21 @@ def test_training_learns_and_the_best_checkpoint_is_kept(tmp_path: Path) -> None
 
 
 def test_patience_ends_training(tmp_path: Path) -> None:
-    one = job(tmp_path, epochs=50, patience=2)
+    diary = Diary()
+    one = job(tmp_path, diary, epochs=50, patience=2)
     values = iter([0.5, 0.6, 0.4, 0.3, 0.9])
     one.validate = lambda _: {"auroc": next(values)}
     progress = trainer.fit(one, Progress())
     assert (progress.epoch, progress.best, progress.best_step) == (4, 0.6, 12)
+    assert diary.said == ["Stopped after epoch 4: no better auroc for 2 validations."]
+
+
+def test_a_training_that_ends_as_planned_does_not_say_that_it_was_stopped(tmp_path: Path) -> None:
+    diary = Diary()
+    one = job(tmp_path, diary, epochs=2, patience=1)
+    one.validate = lambda _: {"auroc": 0.5}
+    trainer.fit(one, Progress())
+    assert diary.said == []
 
 
 @pytest.mark.parametrize("number", [1, 4])  # in the middle, and when all steps are done
@@ -252,6 +266,8 @@ def test_max_steps_ends_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     diary = Diary()
     progress = trainer.fit(job(tmp_path, diary, max_steps=8), Progress())
     assert (progress.step, len(diary.lines), len(diary.metrics)) == (8, 8, 2)
+    assert [line["position"] for line in diary.metrics] == [0, 2]  # what was validated is known
+    assert {line["monitor"] for line in diary.metrics} == {"auroc"}
 
 
 def test_a_run_that_max_steps_ended_in_the_middle_goes_on_as_if_it_had_not(

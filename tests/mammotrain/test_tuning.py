@@ -3,6 +3,7 @@
 import csv
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from mammoprep.core.errors import ConfigError, ResourceError
 from mammotrain import config, tuning
 from mammotrain.config import Space
+from mammotrain.run import Request as RunRequest
+from mammotrain.trainer import Progress
 from mammotrain.watching import Watcher
 
 pytest.importorskip("optuna")
@@ -62,6 +65,7 @@ def test_the_best_trial_becomes_a_recipe_that_runs(study: tuple[Path, dict]) -> 
     assert recipe.train.lr == float(best["train.lr"])
     assert recipe.model.width == int(best["model.width"])
     assert recipe.data.size == (32, 32)
+    assert recipe.recipe == "deq-best"  # whose run does not lie in the folder of another recipe
     assert "train.lr" in (out / "report.html").read_text()
 
 
@@ -93,6 +97,46 @@ def test_a_study_goes_on_with_the_settings_that_were_interrupted(
     states = [row["state"] for row in trials_of(out)]
     assert states[0] == "fail"
     assert len([state for state in states if state != "fail"]) == 2
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_study_that_goes_on_tries_what_it_would_have_tried(
+    patches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    stops = ["trial0001", "trial0004"] if interrupted else []
+
+    def trained(asked: RunRequest, _: Watcher) -> Progress:
+        if asked.out.name in stops:
+            stops.remove(asked.out.name)
+            raise ResourceError("stopped")
+        return Progress(best=asked.config.train.lr)
+
+    monkeypatch.setattr(tuning, "train", trained)
+    spaces = {"train.lr": Space(1e-4, 1e-2, log=True)}
+
+    def settings(out: Path, *counts: int) -> list[str]:
+        for count in counts:
+            asked = replace(request(patches, out, count, resume=out.exists()), spaces=spaces)
+            try:
+                tuning.tune(asked, Ears())
+            except ResourceError:
+                tuning.tune(replace(asked, resume=True), Ears())
+        return [row["train.lr"] for row in trials_of(out) if row["state"] == "complete"]
+
+    parts = settings(tmp_path / "parts", 2, 3, 5)
+    assert not stops
+    whole = settings(tmp_path / "whole", 5)
+    assert parts == whole
+    assert len(set(whole)) == 5
+
+
+def test_what_no_trial_can_be_is_refused_before_anything_is_written(
+    patches: Path, tmp_path: Path
+) -> None:
+    asked = request(patches, tmp_path / "tune", 1)
+    with pytest.raises(ConfigError, match="Did you mean 'auroc'"):
+        tuning.tune(replace(asked, changes=(*SMALL, "train.monitor=aurc")), Ears())
+    assert not (tmp_path / "tune").exists()
 
 
 def test_a_trial_that_falls_behind_is_stopped() -> None:
