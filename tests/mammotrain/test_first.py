@@ -200,7 +200,7 @@ def test_what_some_variant_cannot_have_is_said_before_any_is_trained(
     def never(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(ablation, "cross_in", never)
+    monkeypatch.setattr(ablation.cross, "cross_in", never)
     request = replace(staged[0], out=tmp_path / "all")
     with pytest.raises(ConfigError, match=r"first.mask is truth, but the masks of"):
         ablation.ablate(ablation.Ablation("two-stage", SMALL, request), Watcher())
