@@ -141,6 +141,7 @@ def test_torchscript_says_the_same_and_the_file_beside_it_how_to_use_it(
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_a_file_takes_batches_of_any_size(screened: Path, shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.pt"
@@ -214,6 +215,7 @@ def test_a_unet_that_looks_at_tiles_says_the_same(
     assert told(tmp_path / "unet")["inputs"][0]["shape"] == ["batch", 1, 48, 48]
 
 
+@pytest.mark.slow
 def test_what_says_something_else_is_not_kept(
     screened: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +239,7 @@ def test_what_says_something_else_is_not_kept(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_the_file_beside_it_says_which_part_of_a_picture_the_model_is_shown(
     screened: Path, tmp_path: Path
@@ -280,6 +283,7 @@ def test_nothing_that_exists_is_overwritten(there: str, tmp_path: Path) -> None:
     assert (tmp_path / there).read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_mistakes_are_said_before_any_work(
     screened: Path, patches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

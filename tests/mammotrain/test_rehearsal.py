@@ -56,7 +56,7 @@ def finished(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("train.monitor=accuracy", "it needs a threshold"),
     ],
 )
-@pytest.mark.parametrize("command", [run, cross.cross])
+@pytest.mark.parametrize("command", [run, pytest.param(cross.cross, marks=pytest.mark.slow)])
 def test_a_refused_setting_does_not_block_its_own_correction(
     patches: Path, tmp_path: Path, command: Callable, change: str, message: str
 ) -> None:

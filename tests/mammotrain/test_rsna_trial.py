@@ -143,6 +143,7 @@ def test_a_contrast_out_of_range_is_refused(contrast: tuple[float, float], tmp_p
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_shuffling_moves_what_is_known_of_a_breast_within_its_site(
     raw: Path, tmp_path: Path
 ) -> None:
@@ -176,6 +177,7 @@ def test_the_observer_answers_to_blobs_and_not_to_brightness() -> None:
     np.testing.assert_allclose(found[2], found[0], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_cancers_are_compared_with_all_images_without_one(raw: Path) -> None:
     train = rows(raw / "train.csv")
     names = ("patient_id", "image_id")
