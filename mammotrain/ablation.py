@@ -66,13 +66,9 @@ def ablate(asked: Ablation, watcher: Watcher) -> dict[str, Any]:
             one = first.ready(one, watcher, place=request.out / first.STAGE)
             cross.cross_in(replace(one, cache=request.out / "cache"), watcher, world)
         found = comparison.compare([request.out / name for name in made])
+        found["changes"] = {k: _note(made[k], v) for k, v in variants.items()}
         if world.leads:
-            _write(
-                request.out,
-                asked.recipe,
-                found,
-                {k: _note(made[k], v) for k, v in variants.items()},
-            )
+            _write(request.out, asked.recipe, found)
     return found
 
 
@@ -81,7 +77,7 @@ def _note(config: RunConfig, changes: tuple[str, ...]) -> str:
     return ", ".join([*changes, *(["true masks, which tell the label"] if told else [])])
 
 
-def _write(out: Path, recipe: str, found: dict[str, Any], notes: dict[str, str]) -> None:
-    (out / "ablation.json").write_text(json.dumps({**found, "changes": notes}, indent=1) + "\n")
+def _write(out: Path, recipe: str, found: dict[str, Any]) -> None:
+    (out / "ablation.json").write_text(json.dumps(found, indent=1) + "\n")
     title = f"{Path(recipe).stem}: one ingredient left out at a time"
-    page.write(out / "report.html", comparison.page(found, title, notes))
+    page.write(out / "report.html", comparison.page(found, title, found["changes"]))

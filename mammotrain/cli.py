@@ -104,8 +104,7 @@ def cv(
             asked = ablation.Ablation(recipe, changes, request)
             compared = ablation.ablate(asked, screen)
             if distributed.leads():
-                notes = json.loads((place / "ablation.json").read_text())["changes"]
-                _print(comparison.table(compared, notes))
+                _print(comparison.table(compared, compared["changes"]))
             _say(f"Look at: {place / 'report.html'}")
         else:
             report = cross.cross(first.ready(request, screen), screen)
@@ -169,14 +168,13 @@ def tune(
     typer.echo(f"best {found['monitor']} {found['value']:.4f}")
     for name, value in found["settings"].items():
         typer.echo(f"  {name} = {value}")
-    best = Path(found.get("path", place / "best.toml"))
-    again = _training(best, data or (), fold, device)
+    again = _training(found["path"], data or (), fold, device)
     typer.echo(f"Train it: {again}\nLook at: {place / 'report.html'}")
 
 
-def _training(recipe: Path, data: Sequence[str], fold: int, device: str) -> str:
+def _training(recipe: str, data: Sequence[str], fold: int, device: str) -> str:
     """Return the command that trains a recipe on the same data, to be pasted into a shell."""
-    words = ["mammotrain", "run", str(recipe)]
+    words = ["mammotrain", "run", recipe]
     for each in data:
         words += ["--data", each]
     words += ["--fold", str(fold)] if fold else []

@@ -41,9 +41,13 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
 def leads() -> bool:
     """Return whether this process is the one that talks to the user."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return _rank() == 0
 
 
 def check_device(device: str, needed: int = 1) -> None:
@@ -77,7 +81,7 @@ def joined(device: str = "auto") -> Iterator[World]:
     Raises:
         ConfigError: no such device, or this machine has fewer GPUs than processes.
     """
-    size, rank = processes(), int(os.environ.get("RANK", "0"))
+    size, rank = processes(), _rank()
     local = int(os.environ.get("LOCAL_RANK", "0"))
     check_device(device, local + 1)
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())

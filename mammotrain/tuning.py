@@ -63,7 +63,8 @@ def tune(request: Request, watcher: Watcher) -> dict[str, Any]:
     """Try settings, and write the best ones as a recipe.
 
     Returns:
-        ``value`` of the monitored validation metric, ``settings``, and ``importances``.
+        ``value`` of the monitored validation metric, ``settings``, ``importances``, and the
+        ``path`` of the recipe with the best settings.
 
     Raises:
         ConfigError: Optuna is not installed, a space is wrong, or no trial came to an end.
@@ -280,7 +281,8 @@ def _finish(
     table = {**best.to_table(), "recipe": f"{base.recipe}-best"}
     if on_demo:  # these changes are made already, and would undo what was found
         table["demo"] = {**table["demo"], "set": []}
-    (request.out / "best.toml").write_text(folder.to_toml(table), encoding="utf-8")
+    path = request.out / "best.toml"
+    path.write_text(folder.to_toml(table), encoding="utf-8")
     varied = len({tuple(trial.params.items()) for trial in complete}) > 1
     weights = get_param_importances(study) if varied else {}
     found = {
@@ -289,6 +291,7 @@ def _finish(
         "value": study.best_value,
         "settings": dict(study.best_params),
         "importances": {name: round(float(weight), 4) for name, weight in weights.items()},
+        "path": str(path),
     }
     rows = [(t.number, t.state.name.lower(), t.value, t.params) for t in study.trials]
     tuned.write(request.out / "report.html", found, rows)

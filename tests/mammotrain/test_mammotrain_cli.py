@@ -83,7 +83,8 @@ def test_no_help_text_loses_words_as_markup() -> None:
 def test_a_study_says_how_to_train_its_best_recipe_on_the_same_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = {"monitor": "auroc", "value": 0.5, "settings": {}}
+    best = str(tmp_path / "s" / "best.toml")
+    found = {"monitor": "auroc", "value": 0.5, "settings": {}, "path": best}
     monkeypatch.setattr(tuning, "tune", lambda request, watcher: found)
     options = [
         "--data", "my shards", "--data", "b", "--out", str(tmp_path / "s"), "--device", "cpu",
