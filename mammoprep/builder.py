@@ -183,6 +183,10 @@ def own_table(config: BuildConfig) -> dict[str, Any]:
         "--table": config.table,
         "--columns": settings.columns,
         "--label-names": settings.label_names,
+        "--label-map": settings.label_map,
+        "--encoding": settings.encoding,
+        "--sheet": settings.sheet,
+        "--header-row": settings.header_row,
     }
     if not card.columns:
         if wrong := [option for option, value in given.items() if value]:

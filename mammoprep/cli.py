@@ -84,7 +84,25 @@ def build(
             help="Which label becomes `label`; with --roi pathology, lesion or kind-pathology."
         ),
     ] = None,
-    crop: Annotated[str | None, typer.Option(help="breast or none.")] = None,
+    crop: Annotated[
+        str | None, typer.Option(help="breast, tight (not below the fold) or none.")
+    ] = None,
+    crop_margin: Annotated[
+        float | None,
+        typer.Option(help="Margin around the breast, as a share of its box. (default: 0.02)"),
+    ] = None,
+    range: Annotated[
+        str | None,
+        typer.Option(
+            help="Pictures: HIGH or LOW,HIGH, the values of black and white; auto; percentile."
+        ),
+    ] = None,
+    mask_values: Annotated[
+        str | None,
+        typer.Option(
+            help="Mask files: binary, instances, classes or VALUE=NAME,... (default: instances)"
+        ),
+    ] = None,
     orient: Annotated[
         str | None, typer.Option(help="left (chest wall at the left) or none.")
     ] = None,
@@ -156,6 +174,19 @@ def build(
     label_names: Annotated[
         str | None,
         typer.Option(help="--source table: the classes by code. (default: the table's, sorted)"),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="--source table: of its text, such as utf-16 or cp1252.")
+    ] = None,
+    sheet: Annotated[
+        str | None, typer.Option(help="--source table: the Excel sheet, by name or number from 1.")
+    ] = None,
+    header_row: Annotated[
+        int | None, typer.Option(help="--source table: the row of the column names, from 1.")
+    ] = None,
+    label_map: Annotated[
+        str | None,
+        typer.Option(help='--source table: LABEL=CLASS,... such as "B2=benign,NST G2=malignant".'),
     ] = None,
     roi: Annotated[
         str | None,

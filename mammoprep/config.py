@@ -12,7 +12,7 @@ from mammoprep.core.schema import VIEWS
 
 FITS = ("pad", "stretch")
 FORMATS = ("png", "jpeg")
-CROPS = ("breast", "none")
+CROPS = ("breast", "tight", "none")
 ORIENTS = ("left", "none")
 DECODES = ("exact", "fast")
 DEVICES = ("cpu", "cuda")
@@ -33,7 +33,14 @@ class Settings:
         window: ``auto``, ``full``, ``percentile`` or ``CENTRE,WIDTH``.
         decode: ``exact``, or ``fast``: JPEG 2000 only as fine as ``size`` needs.
         target: Which label becomes ``label``.
-        crop: ``breast`` or ``none``.
+        crop: ``breast``; ``tight``, which also cuts what lies below the fold; or ``none``.
+        crop_margin: Margin around the breast on each side, as a share of its box's side; the same
+            for all images.
+        range: Which values of a picture (PNG, TIFF, PGM ...) are black and white: ``auto`` (what
+            the table or the file says, else all that the file can hold), ``HIGH``, ``LOW,HIGH``, or
+            ``percentile`` (1 to 99 % of each picture alone).
+        mask_values: What the values of a mask file are: ``binary``, ``instances`` (numbers of
+            lesions), ``classes`` (numbers of kinds), or ``VALUE=NAME,...`` (names of kinds).
         orient: ``left`` or ``none``.
         folds: Number of folds.
         seed: Seed of the folds.
@@ -54,6 +61,11 @@ class Settings:
         columns: Only for ``--source table``: meaning -> name of the column in the user's own table.
         label_names: Only for ``--source table``: the classes by code; empty for those of the table,
             sorted.
+        encoding: Only for ``--source table``: of its text, or empty for what it is found to be.
+        sheet: Only for ``--source table``: name or number, from 1, of an Excel file's sheet.
+        header_row: Only for ``--source table``: the row of the column names, from 1, or None for
+            what it is found to be.
+        label_map: Only for ``--source table``: label as it stands there -> class.
         key_file: Only for ``--source dicom``: a keyed hash that tells keys apart, or None.
         crosscheck: Share of the images that a second decoder must confirm, such as ``1%``; it
             decides which of them fail.
@@ -67,6 +79,9 @@ class Settings:
     decode: str = "exact"
     target: str = ""
     crop: str = "breast"
+    crop_margin: float = 0.02
+    range: str = "auto"
+    mask_values: str = "instances"
     orient: str = "left"
     folds: int = 5
     seed: int = 0
@@ -86,6 +101,10 @@ class Settings:
     balance: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     label_names: tuple[str, ...] = ()
+    encoding: str = ""
+    sheet: str = ""
+    header_row: int | None = None
+    label_map: Mapping[str, str] = field(default_factory=dict)
     key_file: str | None = None
 
     def __post_init__(self) -> None:
@@ -102,6 +121,7 @@ class Settings:
         _one_of("--bits", self.bits, (8, 16))
         _one_of("--format", self.format, FORMATS)
         _one_of("--crop", self.crop, CROPS)
+        _between("--crop-margin", self.crop_margin, 0.0, 1.0)
         _one_of("--orient", self.orient, ORIENTS)
         _one_of("--missing", self.missing, MISSING)
         _check_window(self.window)
@@ -115,6 +135,8 @@ class Settings:
         _within("--seed", self.seed, 0, 2**63 - 1)
         if self.shard_size is not None:
             _within("--shard-size", self.shard_size, 1, 100_000)
+        if self.header_row is not None:
+            _within("--header-row", self.header_row, 1, 1_000_000)
         if self.limit is not None:
             _within("--limit", self.limit, 1, 2**63 - 1)
         _share("--crosscheck", self.crosscheck)

@@ -22,7 +22,9 @@ PLACES = (
     "source", "input", "out", "workers", "engine", "device", "max_failures", "retry_failed",
     "fresh", "split_file", "table", "key_file", "id_map",
 )  # fmt: skip
-WHOLE = ("bits", "folds", "seed", "shard_size", "limit", "workers", "roi_copies")
+WHOLE = (
+    "bits", "folds", "seed", "shard_size", "limit", "workers", "roi_copies", "header_row",
+)  # fmt: skip
 PATHS = ("input", "out", "split_file", "table", "key_file", "id_map")
 
 
@@ -90,19 +92,26 @@ def _size(options: dict[str, Any]) -> tuple[int, int]:
     return roi
 
 
-def _columns(value: Any) -> dict[str, str]:
-    """Return meaning -> column from ``path=file,label=cancer`` or from a table of a TOML file."""
-    if isinstance(value, Mapping):
-        return {str(meaning): str(column) for meaning, column in sorted(value.items())}
-    pairs = [part.partition("=") for part in str(value).split(",")]
-    meanings = {meaning.strip() for meaning, sign, _ in pairs if sign}
-    if "" in meanings or len(meanings) != len(pairs):
-        raise ConfigError(
-            f"--columns must be MEANING=COLUMN,... such as path=file,label=cancer, each meaning "
-            f"once; got {value!r}. "
-            "Names with a comma can be given in a [columns] table of the --config file."
-        )
-    return {meaning.strip(): column.strip() for meaning, _, column in sorted(pairs)}
+def _pairs(option: str, form: str, example: str) -> Callable[[Any], dict[str, str]]:
+    """Return a reader of pairs such as ``NAME=VALUE,...``, or of a table of a TOML file."""
+
+    def read(value: Any) -> dict[str, str]:
+        if isinstance(value, Mapping):
+            return {str(name): str(text) for name, text in sorted(value.items())}
+        pairs = [part.partition("=") for part in str(value).split(",")]
+        names = {name.strip() for name, sign, _ in pairs if sign}
+        if "" in names or len(names) != len(pairs):
+            table, name = (
+                option.removeprefix("--").replace("-", "_"),
+                form.partition("=")[0].lower(),
+            )
+            raise ConfigError(
+                f"{option} must be {form},... such as {example}, each {name} once; got {value!r}. "
+                f"Names with a comma can be given in a [{table}] table of the --config file."
+            )
+        return {name.strip(): text.strip() for name, _, text in sorted(pairs)}
+
+    return read
 
 
 def _views(value: Any) -> tuple[str, ...]:
@@ -133,7 +142,9 @@ def _names(value: Any) -> tuple[str, ...]:
 
 
 PARSED = {
-    "columns": _columns,
+    "columns": _pairs("--columns", "MEANING=COLUMN", "path=file,label=cancer"),
+    "crop_margin": _number("--crop-margin"),
+    "label_map": _pairs("--label-map", "LABEL=CLASS", "B2=benign,B5=malignant"),
     "label_names": _names,
     "views": _views,
     "mm_per_pixel": _number("--mm-per-pixel"),

@@ -132,7 +132,7 @@ class Cutter:
 
     @property
     def _in_breast(self) -> bool:
-        return self.settings.crop == "breast"
+        return self.settings.crop != "none"
 
     def _footprint(self, box: tuple[float, float, float, float]) -> tuple[int, int]:
         """Return the (width, height) in stored pixels of the patch around a box."""

@@ -49,7 +49,13 @@ def bind(name: str, **parameters: Any) -> Step:
 
 
 def recipe(
-    *, resize: Mapping[str, Any] | None, bits: int, crop: str, orient: str, blank: bool
+    *,
+    resize: Mapping[str, Any] | None,
+    bits: int,
+    crop: str,
+    orient: str,
+    blank: bool,
+    margin: float = 0.02,
 ) -> tuple[Step, ...]:
     """Return the steps from presentation values to the finished picture; ``quantise`` is the last.
 
@@ -57,14 +63,15 @@ def recipe(
         resize: Parameters of that step; its size may be None for all stored pixels. None to keep
             the grid.
         bits: 8 or 16.
-        crop: ``breast`` or ``none``.
+        crop: ``breast``, ``tight`` or ``none``.
         orient: ``left`` or ``none``.
         blank: Whether to black out burned-in labels.
+        margin: Around the breast, as a share of its box's side.
     """
     steps = [
-        bind("find-breast", cropped=crop == "breast"),
+        bind("find-breast", cropped=crop != "none"),
         bind("orient", to=orient),
-        bind("crop", region=crop),
+        bind("crop", region=crop, margin=margin),
     ]
     if resize is not None:
         steps.append(bind("resize", **resize))

@@ -27,8 +27,9 @@ def steps(settings: Settings) -> tuple[pipeline.Step, ...]:
         resize={"size": None} if settings.roi else resize,
         bits=settings.bits,
         crop="none" if settings.roi else settings.crop,
+        margin=settings.crop_margin,
         orient=settings.orient,
-        blank=settings.crop == "breast",
+        blank=settings.crop != "none",
     )
 
 

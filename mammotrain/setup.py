@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
+from mammoprep.core.schema import UNOUTLINED
 from mammotrain import config as configs
 from mammotrain import slices
 from mammotrain.config import RunConfig
@@ -247,7 +248,9 @@ def _nobody_known(config: RunConfig, table: Table) -> str:
         name.removeprefix("labels."): sum(value is not None for value in columns[name])
         for name in sorted(names)
     }
-    counts["lesion masks"] = sum(value not in (None, "none") for value in columns["annotation"])
+    counts["lesion masks"] = sum(
+        value not in (None, *UNOUTLINED) for value in columns["annotation"]
+    )
     have = [f"{name} ({count:,})" for name, count in counts.items() if count]
     target = getattr(config.task, "target", None)
     wanted = f"task.target {target!r}" if target else f"what task {config.task_name} learns"

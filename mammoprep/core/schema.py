@@ -18,6 +18,8 @@ LATERALITIES = ("L", "R")
 VIEWS = ("CC", "MLO", "ML", "LM", "LMO", "AT", "FB", "SIO", "ISO", "XCCL", "XCCM")
 COMMON_LABELS = ("cancer", "abnormal", "birads", "density")
 ANNOTATIONS = ("full", "partial", "none")
+UNUSABLE = "unusable"  # annotated, but of no outline is it known where it lies; no table says so
+UNOUTLINED = ("none", UNUSABLE)  # of such a sample nothing is known about where lesions are
 
 AUGMENTED = "-aug"  # ends the split of augmented copies, which no score may rest on
 
@@ -101,10 +103,13 @@ class Record:
         labels: Every label the table has; unknown is None.
         stratum: Records with the same stratum are spread evenly over the folds.
         annotation: ``full``, ``partial`` or ``none``: how much of the image was looked at for
-            lesions.
+            lesions; ``unusable`` where it was, but its outlines cannot be: only a look at the
+            image tells.
         lesions: The annotated findings, as far as the tables have their outlines.
         masks: Files that hold the outlines of more findings.
         excluded: Code of the rule that leaves the record out on purpose, or None.
+        range: (lowest, highest) value of a picture as the table states it, shown black and white;
+            None where it does not.
         raw: (rows, columns) of headerless 8-bit pixels, or None for a file that tells its own size.
         parent: Key of the sample that this one is a patch or a copy of; no source sets it.
         lesion: Which of the parent's lesions a patch was cut around; no source sets it.
@@ -137,6 +142,7 @@ class Record:
     lesion: int | None = None
     augmented: bool = False
     raw: tuple[int, int] | None = None
+    range: tuple[float, float] | None = None
     alias: str | None = None
     failed: Mapping[str, str] | None = None
 
@@ -168,7 +174,9 @@ class Record:
         lesions = tuple(Lesion.from_json(item) for item in value["lesions"])
         masks = tuple(MaskFile.from_json(item) for item in value["masks"])
         raw = None if value["raw"] is None else (int(value["raw"][0]), int(value["raw"][1]))
-        return cls(**{**value, "lesions": lesions, "masks": masks, "raw": raw})
+        stated = value.get("range")
+        range_ = None if stated is None else (float(stated[0]), float(stated[1]))
+        return cls(**{**value, "lesions": lesions, "masks": masks, "raw": raw, "range": range_})
 
 
 def make_key(source: str, *parts: str) -> str:

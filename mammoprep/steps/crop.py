@@ -7,7 +7,7 @@ import numpy as np
 from mammoprep.core.errors import ConfigError
 from mammoprep.image import MammoImage
 
-REGIONS = ("breast", "none")
+REGIONS = ("breast", "tight", "none")
 PixelBox = tuple[int, int, int, int]
 
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoprep.core.schema import UNOUTLINED
 from mammoprep.image import MammoImage
 from mammoprep.steps._area import cover
 
@@ -21,7 +22,8 @@ def apply(image: MammoImage) -> MammoImage:
     nothing is there.
     """
     found = bool(image.record.lesions) or image.stored_mask is not None
-    if image.record.annotation == "none" or (image.record.annotation == "partial" and not found):
+    told = image.record.annotation
+    if told in UNOUTLINED or (told == "partial" and not found):
         return image
     mask = np.zeros(image.geometry.size, np.uint8)
     if not found:

@@ -19,8 +19,9 @@ MANIFEST, SAMPLES = "dataset.json", "samples.parquet"
 # model to tell the datasets apart; and a trained model must see such pictures as it was trained on.
 LOOKS = (
     "size", "fit", "bits", "format", "window", "decode", "crop", "orient", "mm_per_pixel", "roi",
-    "roi_padding", "roi_shrink",
+    "roi_padding", "roi_shrink", "crop_margin",
 )  # fmt: skip
+_BEFORE = {"crop_margin": 0.02}  # what was so before it was a setting
 _ASK = "Run the same build command again to mend it."
 Summary = Mapping[str, Any]
 
@@ -98,7 +99,7 @@ def preparation(summary: Summary) -> dict[str, Any]:
     """Return what a model must be shown again: ``LOOKS``, and ``label_names``."""
     settings = summary["settings"]
     return {
-        **{name: settings.get(name) for name in LOOKS},
+        **{name: settings.get(name, _BEFORE.get(name)) for name in LOOKS},
         "label_names": list(summary["label_names"]),
     }
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mammoprep.core.errors import ConfigError
+from mammoprep.core.schema import UNOUTLINED
 from mammotrain import losses, outlines
 from mammotrain.checks import one_of
 from mammotrain.contracts import Output, Shown
@@ -173,7 +174,7 @@ def build(
 
 def known(columns: Mapping[str, Sequence[Any]], config: Config) -> NDArray[np.bool_]:
     """Return which samples have a mask; an empty one says that nothing is there."""
-    return np.array([value not in (None, "none") for value in columns["annotation"]], bool)
+    return np.array([value not in (None, *UNOUTLINED) for value in columns["annotation"]], bool)
 
 
 def _with_lesion(columns: Mapping[str, Sequence[Any]]) -> NDArray[np.bool_]:
