@@ -117,7 +117,7 @@ def build(
 
 def _afterwards(planned: plan.Plan, summary: dict[str, Any]) -> list[str]:
     """Return what a user should know of a finished build."""
-    lines = []
+    lines = list(summary["notices"])
     if not planned.shards:
         lines.append("Nothing was left to build: a rule leaves out every input; see the counts.")
     asked = sum(i.tiles for shard in planned.shards if not shard.augmented for i in shard.inputs)

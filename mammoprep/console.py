@@ -119,16 +119,13 @@ def show_result(console: Console, result: Result) -> None:
         f"+ {excluded:,} excluded{speed if local['inputs_done'] else ''}",
         soft_wrap=True,
     )
-    for code, number in counts["failed"].items():
-        meaning = CODES.get(code, UNKNOWN)[0]
-        console.print(
-            f"  failed    {number:>7,}  {code}  {escape(meaning)}", soft_wrap=True, highlight=False
-        )
-    for code, number in counts["excluded"].items():
-        meaning = CODES.get(code, UNKNOWN)[0]
-        console.print(
-            f"  excluded  {number:>7,}  {code}  {escape(meaning)}", soft_wrap=True, highlight=False
-        )
+    warned = {code: found["samples"] for code, found in result.summary["warnings"].items()}
+    kinds = {"failed": counts["failed"], "excluded": counts["excluded"], "warning": warned}
+    for kind, codes in kinds.items():
+        for code, number in codes.items():
+            meaning = escape(CODES.get(code, UNKNOWN)[0])
+            line = f"  {kind:<8}  {number:>7,}  {code}  {meaning}"
+            console.print(line, soft_wrap=True, highlight=False)
     if failed:
         console.print(
             f"Each failed input: {result.out / 'failures.jsonl'}", soft_wrap=True, highlight=False

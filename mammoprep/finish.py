@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoprep import manifest, shortcuts
+from mammoprep import manifest, notices, shortcuts
 from mammoprep.config import Settings
 from mammoprep.core.schema import FORMAT_VERSION
 from mammoprep.inputs import Inputs
@@ -53,9 +53,15 @@ def finish(
 
 
 def checked(summary: Mapping[str, Any], built: Built) -> dict[str, Any]:
-    """Return ``shortcuts`` of dataset.json, and its ``card`` with the leaks among them."""
+    """Return what the table tells of itself, for dataset.json.
+
+    ``shortcuts``, and the ``card`` with the leaks among them; what ``notices`` finds.
+    """
     found = shortcuts.check(built.rows, summary["label_names"])
     return {
+        "warnings": notices.warnings(built.rows),
+        "notices": notices.lines(summary["settings"], built.rows),
+        "frame": notices.frame(built.rows),
         "shortcuts": found,
         "card": {**summary["card"], "leaks_found": shortcuts.leaks(found)},
     }

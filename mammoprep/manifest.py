@@ -19,6 +19,7 @@ from mammoprep.core.schema import FORMAT_VERSION
 from mammoprep.plan import Plan
 from mammoprep.state import Output, read_sealed
 from mammoprep.writers.measures import NAMES as MEASURES
+from mammoprep.writers.sample import CUT
 
 # Every package whose version can change a byte of the output.
 SHAPING = (
@@ -49,7 +50,8 @@ COLUMNS: dict[str, pyarrow.DataType] = {
     "acquisition.transfer_syntax": _TEXT, "acquisition.voi": _TEXT,
     "acquisition.voi_function": _TEXT, "acquisition.window": _NUMBERS,
     "acquisition.manufacturer": _TEXT, "acquisition.decode": _TEXT,
-    "quality.crop_confidence": _NUMBER, **{f"quality.{name}": _NUMBER for name in MEASURES},
+    "quality.crop_confidence": _NUMBER,
+    **{f"quality.{name}": _NUMBER for name in (*MEASURES, *CUT)},
     "warnings": pyarrow.list_(_TEXT), "shard": _TEXT,
 }  # fmt: skip
 NESTED = ("labels", "geometry", "acquisition", "quality")

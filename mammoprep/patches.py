@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mammoprep.config import Settings
 from mammoprep.core.cards import Card
-from mammoprep.core.errors import ConfigError
+from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.geometry import Matrix
 from mammoprep.core.schema import Lesion, Record, Scalar
 from mammoprep.image import MammoImage
@@ -104,6 +104,9 @@ class Cutter:
         Args:
             copies: 0 for the patch itself, from 1 for copies.
             tiles: How many background tiles to look for; there may be fewer.
+
+        Raises:
+            RecordError: ``roi_outside`` when a patch would not show its lesion.
         """
         for lesion in self.image.record.lesions:
             for copy in copies:
@@ -119,6 +122,8 @@ class Cutter:
         room = ((width - box[2] + box[0]) / 2, (height - box[3] + box[1]) / 2)
         name = f"r{lesion.id}_{copy}"
         part, random = self._part(name, middle, (width, height), room, copy)
+        if not is_inside(part, lesion):  # its name and its label would be those of other tissue
+            raise RecordError("roi_outside", f"the patch of lesion {lesion.id} does not show it")
         return self._named(_turned(part, random, copy), name, lesion, copy)
 
     def _tile(self, number: int, box: PixelBox, copy: int) -> MammoImage:

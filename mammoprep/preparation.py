@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mammoprep import pipeline, variation
+from mammoprep import lesions, pipeline, variation
 from mammoprep.config import Settings
 from mammoprep.core.errors import RecordError
 from mammoprep.core.schema import MaskFile, Record, make_key
@@ -97,16 +97,24 @@ def open_image(
     )
 
 
-def annotate(image: MammoImage, read: Callable[[str], bytes]) -> MammoImage:
-    """Return the image with the findings of its record's mask files.
+def annotate(
+    image: MammoImage, read: Callable[[str], bytes], *, patches: bool = False
+) -> MammoImage:
+    """Return the image with the findings of its record's mask files, all of them inside of it.
 
     Args:
         image: Before any step.
         read: Returns the bytes of one of the record's files.
+        patches: Whether patches will be cut around the findings.
 
     Raises:
-        RecordError: a mask cannot be read, or is no mask of this image.
+        RecordError: a mask cannot be read, or is no mask of this image; ``roi_outside`` with
+            ``patches``.
     """
+    return lesions.settle(_masked(image, read), needed=patches)
+
+
+def _masked(image: MammoImage, read: Callable[[str], bytes]) -> MammoImage:
     record, shape = image.record, image.geometry.stored_size
     if not record.masks:
         return image

@@ -239,6 +239,20 @@ CODES: dict[str, tuple[str, str]] = {
         "The image is stored mirrored compared with the usual display of its side.",
         "Nothing; the flip is recorded in the geometry. A whole dataset of them deserves a look.",
     ),
+    "roi_clipped": (
+        "An outline reaches over the edge of the image; the part on the image was kept.",
+        "Nothing for a pixel or two; else check whose coordinates they are.",
+    ),
+    "roi_outside": (
+        "An outline lies outside of the image: it was dropped, and the annotation is `unusable`, or"
+        " `partial` where others are left. With `--roi` such an image fails.",
+        "Check whose coordinates they are: often those of a copy of another size, or mirrored.",
+    ),
+    "lesion_cut": (
+        "The crop cut off some of an annotated lesion; `quality.lesion_lost` says how much of it.",
+        "Build with the `--crop-margin` that the summary names, which widens the crop of all images"
+        " alike, or with `--crop none`.",
+    ),
     "mask_rescaled": (
         "The mask had another scale than its image and was brought to the image's size.",
         "Nothing, unless the outlines in the report look wrong.",

@@ -25,7 +25,7 @@ LOW_CONFIDENCE = 0.9
 EXTREME = 3.5  # the usual limit for a robust z-score
 FEWEST_PEERS = 8
 PER_WARNING = 4
-_WARNINGS = ("orientation_conflict", "crop_fallback")
+_WARNINGS = ("lesion_cut", "roi_outside", "orientation_conflict", "crop_fallback")
 
 
 class Suspect(NamedTuple):
@@ -116,16 +116,18 @@ def _numbered(names: Sequence[str]) -> NDArray[np.intp]:
 def choose_suspicious(samples: Sequence[Row], limit: int) -> list[Suspect]:
     """Return at most ``limit`` samples that are most likely wrong, the most suspicious first.
 
-    Four queues take turns, so that none crowds out the others: the lowest
-    ``quality.crop_confidence`` (below 0.9), ``orientation_conflict``, ``crop_fallback``, and breast
-    medians that are extreme for their machine (robust z-score above 3.5). A sample appears once,
-    with all its reasons; one without a reason never appears, so the list may be empty.
+    Six queues take turns, so that none crowds out the others: the lowest
+    ``quality.crop_confidence`` (below 0.9), ``lesion_cut`` (the most lost first), ``roi_outside``,
+    ``orientation_conflict``, ``crop_fallback``, and breast medians that are extreme for their
+    machine (robust z-score above 3.5). A sample appears once, with all its reasons; one without a
+    reason never appears, so the list may be empty.
     """
     scores = _extremes(samples)
     order = sorted(range(len(samples)), key=lambda index: _rank(samples[index]))
+    lost = sorted(order, key=lambda index: -_lost(samples[index]))
     queues = [
         [index for index in order if _confidence(samples[index]) < LOW_CONFIDENCE],
-        *([i for i in order if code in warnings_of(samples[i])] for code in _WARNINGS),
+        *([i for i in lost if code in warnings_of(samples[i])] for code in _WARNINGS),
         sorted(
             (index for index in order if abs(scores[index]) > EXTREME),
             key=lambda index: -abs(scores[index]),
@@ -143,6 +145,11 @@ def _confidence(row: Row) -> float:
     return 1.0 if value is None else value
 
 
+def _lost(row: Row) -> float:
+    """Return which share of its lesions the crop cut off a sample, 0-1."""
+    return number(row.get("quality.lesion_lost")) or 0.0
+
+
 def _rank(row: Row) -> tuple[float, str]:
     return _confidence(row), digest(row)
 
@@ -152,6 +159,8 @@ def _reasons(row: Row, score: float) -> tuple[str, ...]:
     if _confidence(row) < LOW_CONFIDENCE:
         reasons.append(f"crop confidence {_confidence(row):.2f}")
     reasons += [code for code in _WARNINGS if code in warnings_of(row)]
+    if _lost(row):
+        reasons.append(f"{_lost(row):.1%} of the lesions lost to the crop")
     quantiles = intensity_of(row)
     if quantiles is not None and abs(score) > EXTREME:
         side = "brighter" if score > 0 else "darker"

@@ -70,6 +70,7 @@ def render(
         "head": tables.headline(summary, samples),
         "card": tables.card(summary),
         "settings": tables.settings(summary),
+        "frame": tables.frame(summary),
         "splits": tables.splits(summary, samples),
         "failures": tables.failure_codes(summary, failures),
         "warnings": tables.warning_codes(samples),
@@ -143,7 +144,7 @@ def _tile(row: Row, picture: Picture) -> dict[str, Any]:
 def _suspect(suspect: Suspect, picture: Picture) -> dict[str, Any]:
     row = suspect.row
     named = [
-        ("stored", _joined(row.get("geometry.stored_size"), " x ")),
+        ("stored", _joined(sequence(row.get("geometry.stored_size"))[::-1], "x")),
         ("crop", _joined(row.get("geometry.crop"), " ")),
         ("photometric", text(row.get("acquisition.photometric"))),
         ("voi", text(row.get("acquisition.voi"))),

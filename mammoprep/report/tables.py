@@ -27,6 +27,7 @@ from mammoprep.report.values import (
     warnings_of,
 )
 
+SIZES = ("size", "roi")  # (width, height)
 LABEL_COLUMNS = 8
 SPLIT_ROWS = 48
 CODE_ROWS = 60
@@ -46,7 +47,8 @@ class Share(NamedTuple):
 class CodeRow(NamedTuple):
     """One code: how often, what it means, what to do, and the first inputs as (input, detail).
 
-    ``kind`` is ``failed``, ``excluded`` or, for warnings, empty.
+    ``kind`` is ``failed``, ``excluded`` or, for warnings, empty; ``classes`` is, for warnings, how
+    often by label.
     """
 
     kind: str
@@ -55,6 +57,7 @@ class CodeRow(NamedTuple):
     meaning: str
     action: str
     inputs: list[tuple[str, str]]
+    classes: str = ""
 
 
 def _share(count: int, whole: float) -> Share:
@@ -73,7 +76,8 @@ def headline(summary: Row, samples: Sequence[Row]) -> dict[str, Any]:
     """Return the big numbers and what is wrong with them.
 
     The keys are ``inputs``, ``built``, ``failed``, ``excluded`` (None when the build did not say),
-    ``samples``, ``groups``, ``shards`` and ``alarms``, a list of sentences.
+    ``samples``, ``groups``, ``shards``, and two lists of sentences: ``alarms``, what must not be,
+    and ``notices``, what the user may want to build otherwise.
     """
     counts = mapping(summary.get("counts"))
     names = ("inputs", "built", "failed", "excluded")
@@ -83,6 +87,7 @@ def headline(summary: Row, samples: Sequence[Row]) -> dict[str, Any]:
     numbers["groups"] = len({text(row.get("group")) for row in samples})
     numbers["shards"] = len(summary.get("shards") or ())
     numbers["alarms"] = _alarms(numbers, _total(counts.get("samples")), samples)
+    numbers["notices"] = [text(line) for line in sequence(summary.get("notices"))]
     return numbers
 
 
@@ -142,7 +147,29 @@ def _https(address: str) -> str:
 def settings(summary: Row) -> list[tuple[str, str]]:
     """Return the settings as (name, value), sorted by name."""
     given = mapping(summary.get("settings"))
-    return sorted((name, "not set" if v is None else compact(v)) for name, v in given.items())
+    return sorted((name, _setting(name, value)) for name, value in given.items())
+
+
+def _setting(name: str, value: Any) -> str:
+    if value is None:
+        return "not set"
+    if name in SIZES and len(sequence(value)) == 2:
+        return "x".join(text(side) for side in sequence(value))
+    return compact(value)
+
+
+def frame(summary: Row) -> str:
+    """Return how full the samples' frames are, in words; empty when the manifest does not say."""
+    shares = [number(share) for share in sequence(mapping(summary.get("frame")).get("filled"))]
+    low, median, high = shares if len(shares) == 3 else (None, None, None)
+    if low is None or median is None or high is None:
+        return ""
+    size = _setting("size", mapping(summary.get("settings")).get("size"))
+    return (
+        f"Pictures are {size} (width x height). Half of them fill {median:.0%} of it or more (5 % "
+        f"fill less than {low:.0%}, 5 % more than {high:.0%}); the rest, {1 - median:.0%} in the "
+        "middle, is padding."
+    )
 
 
 def splits(summary: Row, samples: Sequence[Row]) -> dict[str, Any]:
@@ -244,10 +271,20 @@ def _first(entries: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def warning_codes(samples: Sequence[Row]) -> list[CodeRow]:
     """Return the warnings of the samples, the most frequent first; shares are of all samples."""
     counted = Counter(code for row in samples for code in warnings_of(row))
+    labels: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in samples:
+        for code in warnings_of(row):
+            labels[code][label_of(row) or "no label"] += 1
     return [
-        CodeRow("", code, _share(count, len(samples)), *explain(code), [])
+        CodeRow("", code, _share(count, len(samples)), *explain(code), [], _by_label(labels[code]))
         for code, count in _ranked(counted)
     ]
+
+
+def _by_label(counted: Counter[str]) -> str:
+    """Return how often by label: a fault that befalls one class more than others is a shortcut."""
+    most = sorted(counted.items(), key=lambda each: (-each[1], each[0]))[:LABEL_COLUMNS]
+    return ", ".join(f"{name} {count:,}" for name, count in most)
 
 
 class Machine(NamedTuple):

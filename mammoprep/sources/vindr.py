@@ -17,7 +17,7 @@ from mammoprep.sources._tables import Row, csv_rows, folder_of, one_of, refuse, 
 from mammoprep.sources._tables import records as records_of
 
 IMAGES, FINDINGS = "breast-level_annotations.csv", "finding_annotations.csv"
-NAMING = ("study_id", "image_id", "laterality", "view_position", "height", "width")
+NAMING = ("study_id", "image_id", "laterality", "view_position")
 IMAGE_COLUMNS = (*NAMING, "breast_birads", "breast_density", "split")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FINDING_COLUMNS = ("study_id", "image_id", "finding_categories", "finding_birads", *CORNERS)
@@ -129,26 +129,14 @@ def _box(corners: list[Scalar]) -> tuple[float, float, float, float]:
     return x0, y0, x1, y1
 
 
-def _side(row: Row, column: str) -> float:
-    text = row[column].strip()
-    if re.fullmatch(r"[1-9][0-9]{0,4}", text) is None:
-        raise ValueError(f"{column} must be a number of pixels, got {text[:40]!r}")
-    return float(text)
-
-
-def _corners(finding: _Finding, size: tuple[float, float]) -> tuple[Point, ...]:
-    """Return the corners of a finding's box, clipped to the image's (width, height)."""
+def _corners(finding: _Finding) -> tuple[Point, ...]:
+    """Return the corners of a finding's box."""
     x0, y0, x1, y1 = finding.box or (0.0, 0.0, 0.0, 0.0)
-    x0, x1 = max(x0, 0.0), min(x1, size[0])
-    y0, y1 = max(y0, 0.0), min(y1, size[1])
-    if not (x0 < x1 and y0 < y1):
-        raise ValueError(f"a box in {FINDINGS} lies outside of the image")
     return (x0, y0), (x1, y0), (x1, y1), (x0, y1)
 
 
 def _record(row: Row, card: Card, found: Mapping[str, list[tuple[int, _Finding]]]) -> Record:
     study, image = _identifier(row, "study_id"), _identifier(row, "image_id")
-    size = _side(row, "width"), _side(row, "height")
     listed = [finding for _, finding in found.get(image, ())]
     marked = [finding for finding in listed if finding.box is not None]
     record = Record(
@@ -164,7 +152,7 @@ def _record(row: Row, card: Card, found: Mapping[str, list[tuple[int, _Finding]]
         split=str(_needed(row, "split", SPLITS)),
         annotation="full" if listed else "none",
         lesions=tuple(
-            Lesion(number, ", ".join(finding.kinds), None, _corners(finding, size))
+            Lesion(number, ", ".join(finding.kinds), None, _corners(finding))
             for number, finding in enumerate(marked, 1)
         ),
     )

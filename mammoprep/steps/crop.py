@@ -6,6 +6,7 @@ import numpy as np
 
 from mammoprep.core.errors import ConfigError
 from mammoprep.image import MammoImage
+from mammoprep.steps import _kept
 
 REGIONS = ("breast", "tight", "none")
 PixelBox = tuple[int, int, int, int]
@@ -31,7 +32,8 @@ def breast_box(image: MammoImage, margin: float) -> PixelBox:
 def apply(image: MammoImage, *, region: str = "breast", margin: float = 0.02) -> MammoImage:
     """Return the part of the image around its breast; all arrays and the geometry as one.
 
-    Pixels outside the breast keep their values.
+    Pixels outside the breast keep their values. Where lesions lie is not asked; what was cut off
+    them is told (warning ``lesion_cut``).
 
     Args:
         image: Best after ``find_breast``; without a breast mask the whole frame is kept.
@@ -50,4 +52,5 @@ def apply(image: MammoImage, *, region: str = "breast", margin: float = 0.02) ->
     x0, y0, x1, y1 = breast_box(image, margin)
     down, across = slice(y0, y1), slice(x0, x1)
     geometry = image.geometry.cropped((x0, y0, x1, y1))
-    return image.moved(lambda array: array[down, across], geometry)
+    cut = image.moved(lambda array: array[down, across], geometry)
+    return _kept.note(image, cut, breast_box(image, 0.0))

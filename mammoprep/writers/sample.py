@@ -12,6 +12,8 @@ from mammoprep.image import MammoImage
 from mammoprep.writers import encode
 from mammoprep.writers.measures import measure
 
+CUT = ("lesion_lost", "margin_needed")  # only where a lesion was cut: other samples stay as before
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -78,7 +80,11 @@ def describe(image: MammoImage, label_names: list[str]) -> dict[str, Any]:
         "lesion": record.lesion,
         "augmented": record.augmented,
         "acquisition": image.acquisition.to_json(),
-        "quality": {"crop_confidence": image.notes.get("crop_confidence"), **measure(image)},
+        "quality": {
+            "crop_confidence": image.notes.get("crop_confidence"),
+            **measure(image),
+            **{name: image.notes[name] for name in CUT if name in image.notes},
+        },
         "warnings": list(image.warnings),
     }
 
