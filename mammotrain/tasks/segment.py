@@ -173,8 +173,18 @@ def build(
 
 
 def known(columns: Mapping[str, Sequence[Any]], config: Config) -> NDArray[np.bool_]:
-    """Return which samples have a mask; an empty one says that nothing is there."""
-    return np.array([value not in (None, *UNOUTLINED) for value in columns["annotation"]], bool)
+    """Return which samples have a mask; an empty one says that nothing is there.
+
+    One that was annotated in part, and of which nothing is outlined, has none.
+    """
+    pairs = zip(columns["annotation"], columns["rois"], strict=True)
+    return np.array(
+        [
+            told not in (None, *UNOUTLINED) and (told != "partial" or len(rois) > 0)
+            for told, rois in pairs
+        ],
+        bool,
+    )
 
 
 def _with_lesion(columns: Mapping[str, Sequence[Any]]) -> NDArray[np.bool_]:

@@ -230,6 +230,11 @@ def test_who_was_looked_at_counts_and_an_empty_mask_says_nothing_is_there() -> N
     assert made.classes.tolist() == [1, -1, 1, 0]
 
 
+def test_what_is_not_known_to_lie_anywhere_does_not_count() -> None:
+    told = {"annotation": ["unusable", "partial", "full"], "rois": [[], [], []]}
+    assert segment.known(told, segment.Config()).tolist() == [False, False, True]
+
+
 def test_a_mask_whose_lesion_was_cropped_away_is_empty() -> None:
     areas = [0.0, None, 0.25, 0.0]
     made = segment.build(
