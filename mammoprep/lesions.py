@@ -13,7 +13,7 @@ from mammoprep.core.errors import RecordError
 from mammoprep.core.schema import UNUSABLE, Lesion, Point
 from mammoprep.image import MammoImage
 
-CLIPPED, OUTSIDE = "roi_clipped", "roi_outside"
+CLIPPED, OUTSIDE, SHARES = "roi_clipped", "roi_outside", "roi_shares"
 Points = NDArray[np.float64]
 
 
@@ -21,8 +21,9 @@ def settle(image: MammoImage, *, needed: bool) -> MammoImage:
     """Return the image with its record's outlines inside of the stored image.
 
     An outline that overlaps the image is clipped to it (warning ``roi_clipped``). One that does not
-    is dropped (``roi_outside``), and the annotation becomes ``partial``, or ``unusable`` where no
-    outline is left.
+    is dropped (``roi_outside``), and so is one within the first pixel (``roi_shares``): numbers
+    from 0 to 1 are shares of the image and no pixels. The annotation then becomes ``partial``, or
+    ``unusable`` where no outline is left.
 
     Args:
         image: Opened, with every finding of its record and of its mask files.
@@ -30,39 +31,42 @@ def settle(image: MammoImage, *, needed: bool) -> MammoImage:
             failure.
 
     Raises:
-        RecordError: ``roi_outside`` with ``needed``.
+        RecordError: ``roi_outside`` or ``roi_shares`` with ``needed``.
     """
-    record = image.record
+    record, size = image.record, image.geometry.stored_size
     kept, odd = [], []
     for lesion in record.lesions:
-        inside = clipped(lesion.polygon, image.geometry.stored_size)
-        if inside == lesion.polygon:
-            kept.append(lesion)
-        elif inside:
-            kept.append(replace(lesion, polygon=inside))
+        inside = clipped(lesion.polygon, size)
+        if wrong := _wrong(lesion, inside):
+            odd.append(wrong)
+            if needed:
+                raise RecordError(wrong, _where(lesion, size))
+            continue
+        if inside != lesion.polygon:
             odd.append(CLIPPED)
-        else:
-            odd.append(OUTSIDE)
+        kept.append(replace(lesion, polygon=inside))
     if not odd:
         return image
-    if OUTSIDE in odd and needed:
-        raise RecordError(OUTSIDE, _where(record.lesions, image.geometry.stored_size))
     told = record.annotation
-    if OUTSIDE in odd:
+    if len(kept) < len(record.lesions):
         told = "partial" if kept else UNUSABLE
     settled = replace(record, lesions=tuple(kept), annotation=told)
     return replace(image, record=settled).warn(*odd)
 
 
-def _where(lesions: tuple[Lesion, ...], size: tuple[int, int]) -> str:
-    """Return which outlines lie outside, in numbers."""
-    outside = [lesion for lesion in lesions if not clipped(lesion.polygon, size)]
-    (x0, y0), (x1, y1) = (
-        edge(np.asarray(outside[0].polygon), axis=0).tolist() for edge in (np.min, np.max)
-    )
+def _wrong(lesion: Lesion, inside: tuple[Point, ...]) -> str:
+    if not inside:
+        return OUTSIDE
+    return SHARES if max(max(point) for point in inside) <= 1 else ""
+
+
+def _where(lesion: Lesion, size: tuple[int, int]) -> str:
+    """Return where an outline lies, in numbers."""
+    points = np.asarray(lesion.polygon)
+    (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     return (
-        f"{len(outside)} of {len(lesions)} outlines, the first {x0:g}, {y0:g} to {x1:g}, {y1:g};"
-        f" the image is {size[1]}x{size[0]}"
+        f"outline {lesion.id} goes from {x0:g}, {y0:g} to {x1:g}, {y1:g}; the image is "
+        f"{size[1]}x{size[0]}"
     )
 
 

@@ -72,13 +72,18 @@ def images(count: int) -> str:
 
 
 def _outside(rows: Sequence[Row]) -> list[str]:
-    found = having(rows, "roi_outside")
-    if not found:
-        return []
-    return [
-        f"{images(len(found))} had an outline outside of the picture, which was dropped "
-        f"({by_class(found)}): roi_outside. Check whose coordinates they are."
-    ]
+    lines = []
+    if found := having(rows, "roi_outside"):
+        lines.append(
+            f"{images(len(found))} had an outline outside of the picture, which was dropped "
+            f"({by_class(found)}): roi_outside. Check whose coordinates they are."
+        )
+    if found := having(rows, "roi_shares"):
+        lines.append(
+            f"{images(len(found))} had an outline in shares of the image instead of pixels, which "
+            f"was dropped ({by_class(found)}): roi_shares. Multiply by width and height."
+        )
+    return lines
 
 
 def _cut(rows: Sequence[Row]) -> list[str]:

@@ -248,6 +248,11 @@ CODES: dict[str, tuple[str, str]] = {
         " `partial` where others are left. With `--roi` such an image fails.",
         "Check whose coordinates they are: often those of a copy of another size, or mirrored.",
     ),
+    "roi_shares": (
+        "An outline lies within the first pixel, as if its numbers were shares of the image and not"
+        " pixels: it was dropped as under `roi_outside`.",
+        "Multiply the table's numbers by the image's width and height.",
+    ),
     "lesion_cut": (
         "The crop cut off some of an annotated lesion; `quality.lesion_lost` says how much of it.",
         "Build with the `--crop-margin` that the summary names, which widens the crop of all images"

@@ -166,9 +166,9 @@ def frame(summary: Row) -> str:
         return ""
     size = _setting("size", mapping(summary.get("settings")).get("size"))
     return (
-        f"Pictures are {size} (width x height). In the middle one the file fills {100 * median:.0f} "
-        f"% of the frame, and {100 - 100 * median:.0f} % is padding; in nine of ten it fills "
-        f"{100 * low:.0f} to {100 * high:.0f} %."
+        f"Pictures are {size} (width x height). In the middle one the file fills "
+        f"{100 * median:.0f} % of the frame, and {100 - 100 * median:.0f} % is padding; in nine of "
+        f"ten it fills {100 * low:.0f} to {100 * high:.0f} %."
     )
 
 

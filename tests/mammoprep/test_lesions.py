@@ -108,6 +108,13 @@ def test_an_outline_elsewhere_fails_where_patches_are_cut_around_it():
     assert "the image is 160x240" in str(caught.value)
 
 
+def test_an_outline_in_shares_of_the_image_is_no_lesion_of_a_pixel():
+    found = lesions.settle(image(square(0.2, 0.3, 0.4, 0.5)), needed=False)
+    assert (found.warnings, found.record.annotation) == (("roi_shares",), "unusable")
+    with pytest.raises(RecordError, match=r"goes from 0\.2, 0\.3"):
+        lesions.settle(image(square(0.2, 0.3, 0.4, 0.5)), needed=True)
+
+
 def test_no_patch_is_named_after_a_lesion_that_it_does_not_show():
     away = image(square(300, 300, 400, 400))
     settings = Settings(size=(32, 32), roi=(32, 32), target="lesion")
