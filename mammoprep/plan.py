@@ -12,6 +12,7 @@ from mammoprep.config import Settings
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import AUGMENTED, Record
 
+CROWD, CROWD_SHARE = 12, 0.2  # three visits of four views; more than a fifth fills a fold of five
 SMALLEST_SHARD, LARGEST_SHARD, SHARDS_WANTED = 16, 256, 200
 
 
@@ -111,7 +112,11 @@ def make(
     _check_keys(records)
     groups = splits.gather(record for record in records if record.excluded is None)
     placed = splits.assign(groups, folds=settings.folds, seed=settings.seed, known=known)
-    warnings = [*_fold_warnings(placed, settings.folds), *_view_warnings(records, settings)]
+    warnings = [
+        *_fold_warnings(placed, settings.folds),
+        *_crowd_warnings(records),
+        *_view_warnings(records, settings),
+    ]
     kept, excluded = _sorted_out(records, sizes, settings)
     if settings.roi is not None:
         kept, idle = _with_tiles(kept, placed, settings)
@@ -226,6 +231,18 @@ def _check_keys(records: Sequence[Record]) -> None:
             )
     if len(first) != len(records):
         raise ConfigError(f"{len(records) - len(first)} inputs are listed more than once.")
+
+
+def _crowd_warnings(records: Sequence[Record]) -> list[str]:
+    """Say that one group holds much of a dataset: an id that many people share is nobody's."""
+    sizes = Counter(record.group for record in records if record.excluded is None)
+    most = max(sizes.values(), default=0)
+    if most < CROWD or most <= CROWD_SHARE * sum(sizes.values()) or len(sizes) == 1:
+        return []
+    return [
+        f"One group holds {most:,} of {sum(sizes.values()):,} images, so folds cannot be even. Is "
+        "its id one that stands for many people, such as ANONYMOUS, or for nobody?"
+    ]
 
 
 def _fold_warnings(placed: Mapping[str, str], folds: int) -> list[str]:

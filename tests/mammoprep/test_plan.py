@@ -30,6 +30,14 @@ def record(patient: int, image: int, *, cancer: int = 0, split: str | None = Non
     )
 
 
+def test_an_id_that_most_images_share_is_said() -> None:
+    many = [record(0, image) for image in range(15)]
+    few = [record(patient, 0) for patient in range(1, 6)]
+    (said,) = plan.make([*many, *few], sizes_of([*many, *few]), SETTINGS).warnings
+    assert "One group holds 15 of 20 images" in said
+    assert plan.make(table(), sizes_of(table()), SETTINGS).warnings == ()
+
+
 def table(patients: int = 60, images: int = 4, every: int = 10) -> list[Record]:
     return [
         record(p, i, cancer=int(p % every == 0)) for p in range(patients) for i in range(images)
