@@ -56,7 +56,9 @@ def inspect(
     record = preparation.record_of(path)
     image = dicom.open_image(data, record, voi=window, gate_kind=False)
     resize = None if size is None else {"size": size, "fit": settings.fit}
-    steps = pipeline.recipe(resize=resize, bits=bits, crop=crop, orient="left", blank=crop != "none")
+    steps = pipeline.recipe(
+        resize=resize, bits=bits, crop=crop, orient="left", blank=crop != "none"
+    )
     finished = pipeline.run(steps, image)
     picture = None
     if save:

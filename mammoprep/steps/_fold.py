@@ -100,7 +100,7 @@ def _judge(curve: Curve, found: tuple[int, int, float], below: float) -> tuple[f
         "wide_below": TRUSTED + (0.6 - float(curve[notch:].max()) / reach) * 2,
     }
     reason = min(doubts, key=lambda name: doubts[name])
-    confidence = min(1.0, max(0.0, doubts[reason]))
+    confidence = float(min(1.0, max(0.0, doubts[reason])))
     return confidence, reason if confidence < 1 else "clear"
 
 
