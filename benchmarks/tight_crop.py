@@ -15,7 +15,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +134,11 @@ def tissue_cases(folder: Path) -> Iterator[Case]:
         yield case_of(raster.open_image(path.read_bytes(), record), tissue=labels > TISSUE)
 
 
-def torso_cases(patients: int, seed: int) -> Iterator[Case]:
-    """Yield the oblique views of phantoms with a torso; the breast ends where the fold is."""
+def torso_cases(patients: int, seed: int, *, spacing: bool = False) -> Iterator[Case]:
+    """Yield the oblique views of phantoms with a torso; the breast ends where the fold is.
+
+    Their files do not tell how large a pixel is; with ``spacing`` it is as if they did.
+    """
     for shot in Wanted(patients, seed, 0.1, 0.5, 1, torso=True).shots():
         exposure = shot.expose()
         if exposure.fold is None:
@@ -147,12 +150,17 @@ def torso_cases(patients: int, seed: int) -> Iterator[Case]:
         lesions = np.zeros(tissue.shape, np.uint8)
         for _, points in exposure.lesions:
             cv2.fillPoly(lesions, [np.rint(points - 0.5).astype(np.int32)], 255)
+        image = dicom.open_image(shot.dicom(exposure), record, voi="auto")
+        pitch = shot.patient.machine.height_mm / tissue.shape[0]
+        if spacing:
+            geometry = replace(image.geometry, stored_spacing_mm=(pitch, pitch))
+            image = replace(image, geometry=geometry)
         yield case_of(
-            dicom.open_image(shot.dicom(exposure), record, voi="auto"),
+            image,
             lesions=lesions > 0 if exposure.lesions else None,
             tissue=tissue,
             fold=exposure.fold[1],
-            pitch=shot.patient.machine.height_mm / tissue.shape[0],
+            pitch=pitch,
         )
 
 
@@ -292,7 +300,9 @@ def _sets(real: Path, more: Path | None, patients: int) -> Iterator[tuple[str, l
     if oblique.is_file():
         record = preparation.record_of(oblique)
         yield "ge_mlo", [case_of(dicom.open_image(oblique.read_bytes(), record, voi="auto"))]
-    yield "phantoms with a torso, MLO", list(torso_cases(patients, 5))
+    yield "phantoms with a torso", list(torso_cases(patients, 5))
+    known = torso_cases(patients, 6, spacing=True)
+    yield "phantoms with a torso, spacing known", list(known)
     for layout in LAYOUTS:
         yield f"phantoms {layout}", list(layout_cases(layout, max(4, patients // 10)))
 
