@@ -272,6 +272,9 @@ def inspect(
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT: the finished picture.")] = None,
     window: Annotated[str, typer.Option(help="As in build.")] = "auto",
     bits: Annotated[int, typer.Option(help="8 or 16.")] = 8,
+    crop: Annotated[
+        str, typer.Option(help="As in build; tight tells where the fold is.")
+    ] = "breast",
 ) -> None:
     """One DICOM file: every decision taken, as a table; with --save, as a picture."""
     from mammoprep.config import parse_size
@@ -283,6 +286,7 @@ def inspect(
         window=window,
         bits=bits,
         save=save is not None,
+        crop=crop,
     )
     if save is not None and result.picture is not None:
         save.write_bytes(result.picture)

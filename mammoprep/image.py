@@ -34,6 +34,8 @@ class Acquisition:
         view: View by the header, or None.
         patient_orientation: First value of Patient Orientation reduced to ``A``, ``P`` or None.
         padding: (lowest, highest) stored padding value, or None.
+        column_direction: Second value of Patient Orientation reduced to ``F`` (the feet are at the
+            bottom), ``H`` or None.
     """
 
     photometric: str | None = None
@@ -49,6 +51,7 @@ class Acquisition:
     view: str | None = None
     patient_orientation: str | None = None
     padding: tuple[int, int] | None = None
+    column_direction: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the ``acquisition`` part of a sample's metadata; an allow-list."""

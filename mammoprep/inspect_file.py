@@ -28,7 +28,13 @@ class Inspection:
 
 
 def inspect(
-    path: Path, *, size: tuple[int, int] | None, window: str, bits: int, save: bool
+    path: Path,
+    *,
+    size: tuple[int, int] | None,
+    window: str,
+    bits: int,
+    save: bool,
+    crop: str = "breast",
 ) -> Inspection:
     """Decide everything about one DICOM file as a build would, also for a kind a build excludes.
 
@@ -39,17 +45,20 @@ def inspect(
         bits: 8 or 16.
         save: Whether to return the picture: the finished one with ``size``, else the exact one on
             the stored grid.
+        crop: As ``--crop``; ``tight`` also tells where the fold is.
 
     Raises:
         ConfigError: an option is wrong.
         RecordError: the file cannot be built; ``code`` says why.
     """
-    settings = Settings(size=size or (728, 1456), window=window, bits=bits)
+    settings = Settings(size=size or (728, 1456), window=window, bits=bits, crop=crop)
     data = Folder(path.parent).read(path.name)
     record = preparation.record_of(path)
     image = dicom.open_image(data, record, voi=window, gate_kind=False)
     resize = None if size is None else {"size": size, "fit": settings.fit}
-    steps = pipeline.recipe(resize=resize, bits=bits, crop="breast", orient="left", blank=True)
+    steps = pipeline.recipe(
+        resize=resize, bits=bits, crop=crop, orient="left", blank=crop != "none"
+    )
     finished = pipeline.run(steps, image)
     picture = None
     if save:

@@ -294,6 +294,11 @@ CODES: dict[str, tuple[str, str]] = {
         "Header and table disagree about the view.",
         "Check before comparing results by view.",
     ),
+    "view_unknown": (
+        "With `--crop tight`: neither table nor header tells the view, so nothing was cut off below"
+        " the fold.",
+        "Name the table's column of views, or use `--crop breast`, which makes the same of it.",
+    ),
     "sop_class_missing": (
         "The header does not say what kind of object the file is; a mammogram was assumed.",
         "Nothing, if the dataset had its headers stripped; else look at some.",

@@ -105,6 +105,7 @@ class Place:
         spacing_mm: (row, column) distance of stored pixel centres, or None.
         spacing_source: Which attribute gave the spacing, or None.
         manufacturer: One of a fixed list, ``other``, or None.
+        column_direction: Second value of Patient Orientation, reduced to ``F``, ``H`` or None.
     """
 
     laterality: str | None
@@ -113,6 +114,7 @@ class Place:
     spacing_mm: tuple[float, float] | None
     spacing_source: str | None
     manufacturer: str | None
+    column_direction: str | None
 
 
 @dataclass(frozen=True)

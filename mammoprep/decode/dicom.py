@@ -215,6 +215,7 @@ def _acquisition(facts: Facts, rendering: Rendering, decoder: str) -> Acquisitio
         view=facts.place.view,
         patient_orientation=facts.place.orientation,
         padding=facts.grey.padding,
+        column_direction=facts.place.column_direction,
     )
 
 

@@ -232,13 +232,14 @@ def _place(dataset: Dataset) -> tuple[Place, tuple[str, ...]]:
     laterality, laterality_odd = _laterality(dataset)
     view, view_odd = _view(dataset)
     spacing, source, spacing_odd = _spacing(dataset)
-    orientation = (text(dataset, 0x00200020) or "")[:1]
+    row, column = (*(value[:1] for value in texts(dataset, 0x00200020)[:2]), "", "")[:2]
     place = Place(
         laterality=laterality,
         view=view,
-        orientation=orientation if orientation in ("A", "P") else None,
+        orientation=row if row in ("A", "P") else None,
         spacing_mm=spacing,
         spacing_source=source,
         manufacturer=_manufacturer(dataset),
+        column_direction=column if column in ("F", "H") else None,
     )
     return place, (*laterality_odd, *view_odd, *spacing_odd)

@@ -50,6 +50,7 @@ class Outline:
         muscle: (width at the frame's top, height at the chest wall) of the muscle; (0, 0) unseen.
         depth: Chest wall to nipple in this view.
         span: Height of the outline at the chest wall.
+        fold: The deepest point of the inframammary fold, (x, y); None where none is sought.
     """
 
     edge: Points
@@ -58,6 +59,7 @@ class Outline:
     muscle: tuple[float, float]
     depth: float
     span: float
+    fold: tuple[float, float] | None = None
 
 
 def both_breasts(rng: np.random.Generator, density: str) -> dict[str, Breast]:
@@ -177,3 +179,35 @@ def mediolateral(
 
 
 VIEWS = {"CC": craniocaudal, "MLO": mediolateral}
+
+
+def with_torso(rng: np.random.Generator, breast: Breast, frame_mm: tuple[float, float]) -> Outline:
+    """Return the oblique view with all that may lie around a breast: arm, axilla, fold, abdomen.
+
+    The fold lies at 62 to 85 % of the frame's height, between a breast and an abdomen that goes on
+    to the frame's lower edge and is up to half as deep as the breast.
+
+    Args:
+        rng: Positioning of this exposure.
+        breast: Who is imaged.
+        frame_mm: (height, width) of the frame; the breast is made to fit.
+    """
+    depth = min(breast.depth * rng.uniform(1.0, 1.08), 0.8 * frame_mm[1])
+    length = min(2.15 * breast.half_height, rng.uniform(0.62, 0.85) * frame_mm[0])
+    arm, notch = rng.uniform(0.35, 0.7), rng.uniform(0.04, 0.24)
+    belly, reached = notch + rng.uniform(0.03, 0.26), 1 + rng.uniform(0.12, 0.4)
+    low = belly * rng.uniform(0.4, 1.2)
+    at = np.array([-0.2, 0.0, 0.2, 0.4, 0.56, 0.68, 0.8, 0.9, 0.965, 1.0, reached, 2.0, 2.6])
+    out = np.array([arm, arm, 0.55, 0.86, 0.985, 0.985, 0.86, 0.6, 0.31, notch, belly, low, low])
+    y = np.linspace(-0.2, 2.6, 1401)
+    x = np.interp(y, at, out)
+    kernel = np.exp(-0.5 * (np.arange(-30, 31) / 9.0) ** 2)
+    x = np.convolve(np.pad(x, 30, mode="edge"), kernel / kernel.sum(), mode="valid")
+    x = depth * x * _waviness(rng, y, 1.4)
+    droop = 0.3 * breast.droop
+    found = _outline(breast, x, length * y, length * rng.uniform(0.58, 0.66), droop)
+    near = np.flatnonzero((y > 0.9) & (y < 1.06))
+    deepest = near[np.argmin(x[near])]
+    fold = float(x[deepest]), float(length * y[deepest] + droop * x[deepest])
+    width, height = 0.36 * depth * breast.muscle, 0.58 * length * breast.muscle
+    return replace(found, muscle=(width, height), span=length, fold=fold)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.phantoms import _lesions, _tissue
-from mammoprep.phantoms._anatomy import VIEWS, Breast, Outline, Points
+from mammoprep.phantoms._anatomy import VIEWS, Breast, Outline, Points, with_torso
 from mammoprep.phantoms._lesions import Finding, Placed
 from mammoprep.phantoms._machines import Machine, frame, to_stored, tone
 from mammoprep.phantoms._texture import Field, power_law
@@ -28,6 +28,8 @@ class Subject:
         view: ``CC`` or ``MLO``.
         matched: The tissue has the grey values that it would have without findings; these only
             change which pixel has which.
+        torso: An oblique view shows arm and axilla above the breast, and under its fold the
+            abdomen.
     """
 
     breast: Breast
@@ -35,6 +37,7 @@ class Subject:
     laterality: str
     view: str
     matched: bool = False
+    torso: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Exposure:
         lesions: The findings with polygons (n, 2) of continuous (x, y).
         landmarks: Points inside the breast, (n, 2).
         padding: Pixel Padding Value, or None.
+        fold: The deepest point of the inframammary fold, (x, y): what lies below it is no breast.
+            None where the picture is not one of a torso.
     """
 
     stored: NDArray[np.uint16]
@@ -56,6 +61,7 @@ class Exposure:
     lesions: tuple[tuple[Finding, Points], ...]
     landmarks: Points
     padding: int | None
+    fold: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -180,7 +186,8 @@ def _expose(
 ) -> tuple[Exposure, bool]:
     """Return the exposure with the chest wall at the left, still without its label."""
     pitch = machine.height_mm / size[0]
-    outline = VIEWS[subject.view](rng, subject.breast, (size[0] * pitch, size[1] * pitch))
+    draw = with_torso if subject.torso and subject.view == "MLO" else VIEWS[subject.view]
+    outline = draw(rng, subject.breast, (size[0] * pitch, size[1] * pitch))
     mask = _tissue.fill(size, outline.edge / pitch, outline.nipple / pitch)
     window = _window(mask, pitch)
     shown, placed = _texture(rng, subject, outline, window, pitch)
@@ -195,7 +202,9 @@ def _expose(
     stored[part][inside] = to_stored(machine, cut, padding)
     lesions = tuple((each.finding, each.polygon / pitch) for each in placed)
     marks = _landmarks(outline, placed) / pitch
-    return Exposure(stored, mask, "left", lesions, marks, padding), rng.uniform() < _MIRRORED
+    fold = outline.fold and (outline.fold[0] / pitch, outline.fold[1] / pitch)
+    made = Exposure(stored, mask, "left", lesions, marks, padding, fold)
+    return made, rng.uniform() < _MIRRORED
 
 
 def _mirrored(exposure: Exposure) -> Exposure:
@@ -211,6 +220,7 @@ def _mirrored(exposure: Exposure) -> Exposure:
         lesions=tuple((finding, flip(points)) for finding, points in exposure.lesions),
         landmarks=flip(exposure.landmarks),
         padding=exposure.padding,
+        fold=exposure.fold and (columns - exposure.fold[0], exposure.fold[1]),
     )
 
 

@@ -28,6 +28,7 @@ def developed(exposure: Exposure, machine: Machine, rows: int) -> Exposure:
         lesions=tuple((finding, points * scale) for finding, points in exposure.lesions),
         landmarks=exposure.landmarks * scale,
         padding=None,
+        fold=exposure.fold and (exposure.fold[0] * float(scale[0]), exposure.fold[1] * factor),
     )
 
 
@@ -50,6 +51,7 @@ def mounted(film: Exposure, side: int) -> Exposure:
         tissue=lay(film.tissue),
         lesions=tuple((finding, points + shift) for finding, points in film.lesions),
         landmarks=film.landmarks + shift,
+        fold=film.fold and (film.fold[0] + left, film.fold[1] + top),
     )
 
 
@@ -64,6 +66,7 @@ def turned_over(film: Exposure) -> Exposure:
         chest_wall={"left": "right", "right": "left"}[film.chest_wall],
         lesions=tuple((finding, points * mirror + shift) for finding, points in film.lesions),
         landmarks=film.landmarks * mirror + shift,
+        fold=film.fold and (columns - film.fold[0], film.fold[1]),
     )
 
 

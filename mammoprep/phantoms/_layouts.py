@@ -29,6 +29,7 @@ class Shot:
         seed: Seed of the dataset.
         scale: Factor on rows and columns.
         matched: See ``Subject``.
+        torso: See ``Subject``.
     """
 
     patient: Patient
@@ -37,6 +38,7 @@ class Shot:
     seed: int
     scale: float
     matched: bool = False
+    torso: bool = False
 
     @property
     def image_id(self) -> int:
@@ -61,7 +63,8 @@ class Shot:
     def expose(self) -> Exposure:
         """Return the picture and its truth."""
         side = self.side
-        subject = Subject(side.breast, side.findings, self.laterality, self.view, self.matched)
+        what = side.breast, side.findings, self.laterality, self.view
+        subject = Subject(*what, self.matched, self.torso)
         rng = generator(self.seed, _IMAGE, self.patient.id, self.index)
         return expose(rng, subject, self.patient.machine, self.scale)
 
@@ -87,6 +90,8 @@ class Wanted:
             other pixels: no histogram tells that there is one.
         invasive: Share of cancers that are, 0 to 1: these are masses, the others are calcifications
             alone, of which nothing is left in a small picture.
+        torso: Oblique views show arm and axilla above the breast, and under its fold the abdomen;
+            their truth says where the fold is.
     """
 
     patients: int
@@ -97,6 +102,7 @@ class Wanted:
     contrast: tuple[float, float] = UNGRADED
     matched: bool = False
     invasive: float = INVASIVE
+    torso: bool = False
 
     def check(self, out: Path) -> None:
         """Raise ConfigError when an argument is out of its range, or ``out`` holds something."""
@@ -123,7 +129,7 @@ class Wanted:
             everybody = [_graded(patient, self) for patient in everybody]
         pairs = [(patient, index) for patient in everybody for index in range(len(patient.images))]
         return [
-            Shot(patient, index, number, self.seed, self.size_scale, self.matched)
+            Shot(patient, index, number, self.seed, self.size_scale, self.matched, self.torso)
             for number, (patient, index) in enumerate(pairs)
         ]
 

@@ -29,6 +29,7 @@ def facts(exposure: Exposure, machine: str) -> dict[str, Any]:
         "chest_wall": exposure.chest_wall,
         "breast_box": [float(left), float(top), float(left + width), float(top + height)],
         "landmarks": _points(exposure.landmarks),
+        **({"fold": _points(np.array([exposure.fold]))[0]} if exposure.fold else {}),
         "lesions": [
             {
                 "id": index,

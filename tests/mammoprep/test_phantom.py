@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections import Counter
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from pydicom.encaps import generate_frames
 
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.plugins import load, names
-from mammoprep.phantoms import _exposure, rsna
+from mammoprep.phantoms import _exposure, _truth, rsna
 from mammoprep.phantoms._anatomy import both_breasts
 from mammoprep.phantoms._cohort import screen
 from mammoprep.phantoms._dicom import encode_pixels, to_bytes, uid
@@ -385,6 +386,38 @@ def test_the_display_may_be_mirrored_and_the_truth_follows(machine, monkeypatch)
     np.testing.assert_allclose(mirrored.landmarks[:, 0], columns - plain.landmarks[:, 0])
     for (_, there), (_, here) in zip(mirrored.lesions, plain.lesions, strict=True):
         np.testing.assert_allclose(there, (columns, 0) + here * (-1, 1))
+
+
+@each_machine
+def test_a_torso_goes_on_below_its_fold_and_the_truth_says_where_that_is(machine):
+    who = replace(subject(view="MLO", finding={"cancer": True, "invasive": True}), torso=True)
+    shot = picture(machine, who)
+    reach = (shot.tissue > 0).sum(axis=1)
+    row = round(shot.fold[1])
+    nipple = int(np.argmax(reach))
+    assert nipple < row < 0.9 * reach.size
+    near = reach[row - 3 : row + 3].max()
+    assert near < reach[nipple] / 2
+    assert near < 1.1 * reach[row + 2 :].max()
+    assert reach[-1] > 0
+    assert max(points[:, 1].max() for _, points in shot.lesions) < row
+    assert _truth.facts(shot, machine.name)["fold"][1] == pytest.approx(shot.fold[1], abs=0.01)
+
+
+def test_only_oblique_views_of_a_torso_have_a_fold():
+    machine = MACHINES[1]
+    assert picture(machine, replace(subject(), torso=True)).fold is None
+    plain = picture(machine, subject(view="MLO"))
+    assert plain.fold is None
+    assert "fold" not in _truth.facts(plain, machine.name)
+
+
+def test_a_mirrored_torso_has_its_fold_at_the_other_side(monkeypatch):
+    who = replace(subject(view="MLO"), torso=True)
+    plain = picture(MACHINES[1], who)
+    monkeypatch.setattr(_exposure, "_MIRRORED", 1.1)
+    mirrored = picture(MACHINES[1], who)
+    assert mirrored.fold == (plain.stored.shape[1] - plain.fold[0], plain.fold[1])
 
 
 @pytest.mark.slow

@@ -231,6 +231,14 @@ def test_orientation_is_reduced_to_its_first_letter(orientation: Any, first: str
     assert read(PatientOrientation=orientation).acquisition.patient_orientation == first
 
 
+@pytest.mark.parametrize(
+    ("orientation", "second"),
+    [(["A", "FR"], "F"), (["P", "HL"], "H"), (["A", "R"], None), (["F"], None), ("", None)],
+)
+def test_the_feet_are_where_the_second_value_says(orientation: Any, second: str | None) -> None:
+    assert read(PatientOrientation=orientation).acquisition.column_direction == second
+
+
 # Sizes
 
 
