@@ -11,6 +11,7 @@ from mammoprep import (
     engine,
     finish,
     manifest,
+    notices_masks,
     patches,
     plan,
     private,
@@ -117,7 +118,7 @@ def build(
 
 def _afterwards(planned: plan.Plan, summary: dict[str, Any]) -> list[str]:
     """Return what a user should know of a finished build."""
-    lines = []
+    lines = notices_masks.lines(summary["counts"])
     if not planned.shards:
         lines.append("Nothing was left to build: a rule leaves out every input; see the counts.")
     asked = sum(i.tiles for shard in planned.shards if not shard.augmented for i in shard.inputs)
@@ -166,6 +167,8 @@ def _chosen(settings: Settings, inputs: Inputs) -> tuple[Settings, Inputs]:
         card, records = patches.settle(inputs.card, inputs.records, settings.target)
         settings = replace(settings, target=card.target)
         inputs = replace(inputs, card=card, records=records)
+    if settings.mask_values != "instances" and not any(r.masks for r in inputs.records):
+        raise ConfigError("--mask-values: no image of this dataset has a mask file; leave it out.")
     return quotas.check_balance(settings, inputs.card, inputs.records), inputs
 
 

@@ -173,7 +173,7 @@ class _Server:
         early = self.ahead.take if self.ahead and request["ahead"] is not None else None
         image = preparation.open_image(data, record, self.settings, colour=self.colour, early=early)
         del data
-        image = preparation.annotate(image, read)
+        image = preparation.annotate(image, read, self.settings.mask_values)
         progress["stage"] = "steps"
         wanted = {"copies": request["copies"], "tiles": request["tiles"]}
         samples = [

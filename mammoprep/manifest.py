@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from mammoprep import __version__
+from mammoprep import __version__, notices_masks
 from mammoprep.config import Settings
 from mammoprep.core.cards import Card
 from mammoprep.core.errors import DamageError
@@ -150,6 +150,7 @@ def counts(plan: Plan, built: Built, label_names: Sequence[str]) -> dict[str, An
         "built": plan.inputs - sum(plan.excluded.values()) - len(built.failures),
         "samples": len(built.rows),
         **_tiles(built.rows),
+        **notices_masks.count(built.rows),
         "failed": dict(sorted(Counter(f["code"] for f in built.failures).items())),
         "excluded": dict(plan.excluded),
         "splits": split_counts(built.rows, label_names),
