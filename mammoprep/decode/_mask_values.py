@@ -28,6 +28,7 @@ MOST_APART = 4096
 TOUCHING = 0.1  # of the findings' pixels may lie beside another finding's, where they lie apart
 BLEND = 0.5  # of a value's pixels lie between a lower and a higher one: it is an edge's
 EDGE = 8  # pixels that a smooth edge or a block of a JPEG reaches out
+LEAST_STEPS = 5  # findings may lie in each other, but not as many as make a ramp
 SHOWN = 6  # values in a message
 
 Numbers = NDArray[np.uint16]
@@ -173,7 +174,7 @@ def _are_numbers(values: Values, levels: Sequence[int], background: int) -> bool
         counts = np.bincount(ranks.ravel())
         blends = np.bincount(ranks[_between(ranks)], minlength=len(levels))
         shares = np.delete(blends / counts, nothing)
-        if not np.any(shares >= BLEND):
+        if not np.any(shares >= BLEND) and not _is_ramp(ranks, inside):
             return True
     return _lie_apart(ranks, nothing)
 
@@ -189,6 +190,20 @@ def _around_each(ranks: Numbers) -> tuple[Numbers, Numbers]:
 def _between(ranks: Numbers) -> NDArray[np.bool_]:
     low, high = _around_each(ranks)
     return np.asarray((low < ranks) & (ranks < high))
+
+
+def _is_ramp(ranks: Numbers, inside: int) -> bool:
+    """Return whether most values lie between the next lower and the next higher one alone."""
+    if inside < LEAST_STEPS:
+        return False
+    beside: set[tuple[int, int]] = set()
+    for one, other in ((ranks[1:], ranks[:-1]), (ranks[:, 1:], ranks[:, :-1])):
+        differ = one != other
+        pairs = np.unique(np.stack([one[differ], other[differ]]), axis=1)
+        beside |= {(a, b) for a, b in pairs.T.tolist()} | {(b, a) for a, b in pairs.T.tolist()}
+    around = [{b for a, b in beside if a == rank} for rank in range(inside + 1)]
+    steps = sum(found == {rank - 1, rank + 1} for rank, found in enumerate(around))
+    return steps > inside // 2
 
 
 def _lie_apart(ranks: Numbers, nothing: np.uint16) -> bool:

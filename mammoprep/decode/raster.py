@@ -139,7 +139,8 @@ def _stored(picture: Image.Image, data: bytes) -> Stored:
         palette = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
         return Stored(np.asarray(picture), 255, palette=palette)
     shown = np.asarray(picture.convert("RGBA" if "A" in mode else "RGB"))
-    return Stored(shown[..., :3], 255, lossy, alpha=shown[..., 3] if "A" in mode else None)
+    colours, top = _unscaled(shown[..., :3], picture.format, data)
+    return Stored(colours, top, lossy, alpha=shown[..., 3] if "A" in mode else None)
 
 
 def _deep_colours(values: NDArray[Any]) -> Stored:
@@ -156,7 +157,7 @@ def _unscaled(values: NDArray[Any], format: str | None, data: bytes) -> tuple[ND
     top = full
     if format == "PPM":
         top = min(_most(data), full)
-    elif format == "PNG" and data[24] < 8:
+    elif format == "PNG" and values.ndim == 2 and data[24] < 8:
         top = (1 << data[24]) - 1
     if top == full:
         return values, top
