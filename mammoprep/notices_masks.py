@@ -13,7 +13,8 @@ def count(rows: Sequence[Row]) -> dict[str, Any]:
     """Return ``masks`` of the counts: images with empty masks, and with numbered findings.
 
     Args:
-        rows: Of samples.parquet, as the sidecars have them; patches and copies do not count.
+        rows: Of samples.parquet, as the sidecars have them; copies do not count, nor do the empty
+            masks of patches, which have their own classes.
 
     Returns:
         Nothing where there are none; else ``empty``: class -> [images with an empty mask, images];
@@ -25,8 +26,8 @@ def count(rows: Sequence[Row]) -> dict[str, Any]:
     empty = [row for row in own if "mask_empty" in row["warnings"]]
     by_class = Counter(map(_class, empty))
     areas: dict[int, list[float]] = defaultdict(list)
-    for row in own:
-        for number, area in _areas(row).items():
+    for numbered in _numbered(rows).values():
+        for number, area in numbered.items():
             areas[number].append(area)
     found: dict[str, Any] = {}
     if empty:
@@ -69,16 +70,21 @@ def _class(row: Row) -> str:
     return str(row["label_name"] or "(no label)")
 
 
-def _areas(row: Row) -> dict[int, float]:
-    """Return number -> area in stored pixels of an image's numbered findings."""
-    if "mask_instances" not in row["warnings"]:
-        return {}
-    (a, b, _), (c, d, _) = row["geometry.matrix"]
-    areas: dict[int, float] = defaultdict(float)
-    for roi in row["rois"]:
-        if roi.get("number") is not None:
-            areas[roi["number"]] += _area(roi["polygon"]) / abs(a * d - b * c)
-    return areas
+def _numbered(rows: Sequence[Row]) -> dict[str, dict[int, float]]:
+    """Return image -> number -> area in stored pixels of its numbered findings."""
+    outlined: dict[tuple[str, int], tuple[int, float]] = {}
+    for row in rows:
+        if row["augmented"] or "mask_instances" not in row["warnings"]:
+            continue
+        (a, b, _), (c, d, _) = row["geometry.matrix"]
+        for roi in row["rois"]:  # of a patch: those that it shows, with all of their outlines
+            if (number := roi.get("number")) is not None:
+                area = _area(roi["polygon"]) / abs(a * d - b * c)
+                outlined[row["parent"] or row["key"], roi["id"]] = (number, area)
+    found: dict[str, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+    for (image, _), (number, area) in outlined.items():
+        found[image][number] += area
+    return found
 
 
 def _area(polygon: Sequence[Sequence[float]]) -> float:

@@ -284,11 +284,16 @@ CODES: dict[str, tuple[str, str]] = {
     "mask_inverted": (
         "The mask's foreground fills all corners and most of the image, as if fore- and "
         "background were exchanged.",
-        "Look at the outlines in the report; write such masks with 0 as background.",
+        "Look at the outlines in the report; `--mask-values 0=mass,255=background` turns them.",
     ),
     "mask_in_alpha": (
         "The mask's opacity tells more than its colours: it was used.",
         "Nothing, if the outlines in the report look right.",
+    ),
+    "mask_hole": (
+        "The mask encloses more than 1 % of its area that is not in it; outlines have no holes, so"
+        " it was filled.",
+        "Nothing, if the finding is what its outer edge encloses.",
     ),
     "mask_anatomy": (
         "A segment that is normal anatomy by its own category was left out of the findings.",

@@ -23,6 +23,7 @@ from mammoprep.decode._mask_values import Layer, Numbers, Part, layer_of
 Mask = NDArray[np.uint8]
 Polygon = tuple[tuple[float, float], ...]
 GAP = 0.01
+MOST_HOLES = 0.01  # of a mask's area; single pixels that a brush has missed are in many masks
 COMPACT = 0.5  # an outline and its inside fill at least this share of their convex hull
 BINARY, INSTANCES = Meaning("binary"), Meaning("instances")
 
@@ -91,7 +92,16 @@ def _found(
             lesions += _numbered(numbers, layer.parts, first + len(lesions))
     if meaning.mode == "binary":
         lesions += lesions_of(union, Part(None, file.kind, file.pathology), first)
+    if not file.outline and _holes(union) > MOST_HOLES * np.count_nonzero(union):
+        warnings.append("mask_hole")
     return Found(union, tuple(lesions), tuple(dict.fromkeys(warnings)))
+
+
+def _holes(mask: Mask) -> int:
+    """Return how many pixels a mask encloses without having them."""
+    framed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    cv2.floodFill(framed, None, (0, 0), 255)
+    return int(np.count_nonzero(framed == 0))
 
 
 def _layers(data: bytes, file: MaskFile, meaning: Meaning) -> Iterator[Layer]:

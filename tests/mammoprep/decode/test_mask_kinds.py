@@ -131,8 +131,11 @@ def test_without_a_0_the_border_is_background_and_that_is_said(values: tuple[int
 
 
 def test_a_mask_with_fore_and_background_exchanged_is_said() -> None:
-    found = read(pillow(np.where(squares([1] * 4, 20) > 0, 0, 255).astype(np.uint8)))
-    assert found.warnings == ("mask_inverted",)
+    data = pillow(np.where(squares([1] * 4, 20) > 0, 0, 255).astype(np.uint8))
+    assert read(data).warnings == ("mask_inverted", "mask_hole")
+    named = read(data, "0=mass,255=background")
+    np.testing.assert_array_equal(named.mask > 0, squares([1] * 4, 20) > 0)
+    assert named.warnings == ()
 
 
 def test_a_file_of_one_value_is_empty_or_refused() -> None:
@@ -376,3 +379,11 @@ def test_a_segmentation_that_cannot_be_is_refused_before_memory_is_asked_for(
 
 def test_a_segmentation_of_another_shape_is_refused() -> None:
     assert refused(segmentation([(1, squares([1]))]), shape=(96, 96)).code == "mask_size_mismatch"
+
+
+def test_a_hole_that_is_filled_is_said() -> None:
+    values = u8(squares([255], 20))
+    values[12:14, 14:16] = 0  # 4 of 480 pixels: a brush's
+    assert read(pillow(values)).warnings == ()
+    values[12:18, 14:20] = 0
+    assert read(pillow(values)).warnings == ("mask_hole",)
