@@ -244,7 +244,7 @@ def _smooth(values: Values, top: int, file: MaskFile, meaning: Meaning, *, lossy
 
 
 def _check_edges(values: Values, bright: NDArray[np.bool_], peak: int) -> None:
-    """Check that what is darker than the half lies at the edge of what is brighter.
+    """Check that what is neither black nor white lies at the edge of what is white, and is steep.
 
     Raises:
         RecordError: ``mask_not_binary``: a finding would be lost.
@@ -253,6 +253,16 @@ def _check_edges(values: Values, bright: NDArray[np.bool_], peak: int) -> None:
     near = cv2.dilate(bright.view(np.uint8), side) > 0
     if far := int(np.count_nonzero((values > peak * JPEG_NOISE // 255) & ~near)):
         found = f"{far} pixels are neither black nor at the edge of what is white"
+        raise RecordError("mask_not_binary", found)
+    grey = np.asarray(values, np.float32)
+    low, high = (
+        cv2.erode(grey, np.ones((3, 3), np.uint8)),
+        cv2.dilate(grey, np.ones((3, 3), np.uint8)),
+    )
+    darkest, brightest = (share * peak for share in BETWEEN)
+    level = (low > darkest) & (high < brightest) & (high - low <= peak * JPEG_NOISE // 255)
+    if flat := int(np.count_nonzero(level)):
+        found = f"areas of a grey that is neither black nor white, around {flat} pixels"
         raise RecordError("mask_not_binary", found)
 
 
