@@ -166,6 +166,8 @@ def _chosen(settings: Settings, inputs: Inputs) -> tuple[Settings, Inputs]:
         card, records = patches.settle(inputs.card, inputs.records, settings.target)
         settings = replace(settings, target=card.target)
         inputs = replace(inputs, card=card, records=records)
+    if settings.mask_values != "instances" and not any(r.masks for r in inputs.records):
+        raise ConfigError("--mask-values: no image of this dataset has a mask file; leave it out.")
     return quotas.check_balance(settings, inputs.card, inputs.records), inputs
 
 

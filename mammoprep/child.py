@@ -173,8 +173,12 @@ class _Server:
         early = self.ahead.take if self.ahead and request["ahead"] is not None else None
         image = preparation.open_image(data, record, self.settings, colour=self.colour, early=early)
         del data
-        patches = self.settings.roi is not None
-        image = preparation.annotate(image, read, patches=patches)
+        image = preparation.annotate(
+            image,
+            read,
+            values=self.settings.mask_values,
+            patches=self.settings.roi is not None,
+        )
         progress["stage"] = "steps"
         wanted = {"copies": request["copies"], "tiles": request["tiles"]}
         samples = [

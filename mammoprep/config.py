@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from mammoprep.core import plugins
+from mammoprep.core import mask_values, plugins
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import VIEWS
 
@@ -121,6 +121,7 @@ class Settings:
         _one_of("--bits", self.bits, (8, 16))
         _one_of("--format", self.format, FORMATS)
         _one_of("--crop", self.crop, CROPS)
+        mask_values.parse(self.mask_values)
         _between("--crop-margin", self.crop_margin, 0.0, 1.0)
         _one_of("--orient", self.orient, ORIENTS)
         _one_of("--missing", self.missing, MISSING)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from mammoprep import __version__
+from mammoprep import __version__, notices_masks
 from mammoprep.config import Settings
 from mammoprep.core.cards import Card
 from mammoprep.core.errors import DamageError
@@ -43,7 +43,7 @@ COLUMNS: dict[str, pyarrow.DataType] = {
     "geometry.crop": _WHOLES, "geometry.spacing_mm": _NUMBERS,
     "rois": pyarrow.list_(pyarrow.struct([
         ("id", _WHOLE), ("kind", _TEXT), ("pathology", _TEXT), ("box", _NUMBERS),
-        ("polygon", pyarrow.list_(_NUMBERS)),
+        ("polygon", pyarrow.list_(_NUMBERS)), ("number", _WHOLE),
     ])),
     "parent": _TEXT, "lesion": _WHOLE, "augmented": pyarrow.bool_(),
     "acquisition.photometric": _TEXT, "acquisition.bits_stored": _WHOLE,
@@ -152,6 +152,7 @@ def counts(plan: Plan, built: Built, label_names: Sequence[str]) -> dict[str, An
         "built": plan.inputs - sum(plan.excluded.values()) - len(built.failures),
         "samples": len(built.rows),
         **_tiles(built.rows),
+        **notices_masks.count(built.rows),
         "failed": dict(sorted(Counter(f["code"] for f in built.failures).items())),
         "excluded": dict(plan.excluded),
         "splits": split_counts(built.rows, label_names),

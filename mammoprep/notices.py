@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mammoprep import notices_masks
 from mammoprep.core.geometry import Geometry
 
 Row = Mapping[str, Any]
@@ -40,7 +41,8 @@ def lines(settings: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         rows: Of samples.parquet, flat, keys with dots.
     """
     own = [row for row in rows if not row.get("augmented")]
-    return [*_outside(own), *_cut(own), *_empty(settings, own)]
+    masks = notices_masks.lines(notices_masks.count(own))
+    return [*masks, *_outside(own), *_cut(own), *_empty(settings, own)]
 
 
 def frame(rows: Sequence[Row]) -> dict[str, Any]:

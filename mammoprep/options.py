@@ -146,6 +146,11 @@ PARSED = {
     "crop_margin": _number("--crop-margin"),
     "label_map": _pairs("--label-map", "LABEL=CLASS", "B2=benign,B5=malignant"),
     "label_names": _names,
+    "mask_values": lambda value: (
+        ",".join(f"{number}={name}" for number, name in value.items())
+        if isinstance(value, Mapping)
+        else str(value)
+    ),
     "views": _views,
     "mm_per_pixel": _number("--mm-per-pixel"),
     "roi": lambda value: parse_size(str(value), "--roi"),

@@ -9,12 +9,17 @@ import numpy as np
 
 from mammoprep import lesions, pipeline, variation
 from mammoprep.config import Settings
+from mammoprep.core import mask_values
 from mammoprep.core.errors import RecordError
-from mammoprep.core.schema import MaskFile, Record, make_key
+from mammoprep.core.positives import names_finding
+from mammoprep.core.schema import UNUSABLE, MaskFile, Record, make_key
 from mammoprep.core.tree import Folder
 from mammoprep.decode import dicom, masks, raster
 from mammoprep.image import MammoImage
 from mammoprep.patches import Cutter
+
+# Warnings after which nothing is known about where an image's lesions are.
+LOST = ("mask_empty",)
 
 
 def steps(settings: Settings) -> tuple[pipeline.Step, ...]:
@@ -53,10 +58,15 @@ def samples(
     Raises:
         RecordError: the image cannot be built.
     """
+    if settings.roi is not None and image.record.annotation == UNUSABLE:
+        code = next((code for code in image.warnings if code in LOST), LOST[0])
+        raise RecordError(code, "no outline of a finding can be used, so no patch can be cut")
     *before, last = bound
     ready = pipeline.run(tuple(before), image)
     if settings.roi is not None:
         shrink = pipeline.bind("resize", size=settings.roi, fit="stretch")
+        # where a finding has no outline, a tile could show it
+        tiles = tiles if ready.record.annotation == "full" else 0
         for patch in Cutter(ready, settings).patches(copies, tiles):
             yield pipeline.run((shrink, last), patch)
         return
@@ -98,33 +108,59 @@ def open_image(
 
 
 def annotate(
-    image: MammoImage, read: Callable[[str], bytes], *, patches: bool = False
+    image: MammoImage,
+    read: Callable[[str], bytes],
+    *,
+    values: str = "instances",
+    patches: bool = False,
 ) -> MammoImage:
     """Return the image with the findings of its record's mask files, all of them inside of it.
 
     Args:
         image: Before any step.
         read: Returns the bytes of one of the record's files.
+        values: As ``Settings.mask_values``.
         patches: Whether patches will be cut around the findings.
 
     Raises:
-        RecordError: a mask cannot be read, or is no mask of this image; ``roi_outside`` with
-            ``patches``.
+        RecordError: a mask cannot be read, or is no mask of this image; with ``patches`` also
+            ``roi_outside``, ``roi_shares`` and ``mask_empty``.
     """
-    return lesions.settle(_masked(image, read), needed=patches)
+    masked = _masked(image, read, values)
+    if patches and masked.record.annotation == UNUSABLE:
+        raise RecordError("mask_empty", "a finding is named, and its mask is empty")
+    return lesions.settle(masked, needed=patches)
 
 
-def _masked(image: MammoImage, read: Callable[[str], bytes]) -> MammoImage:
+def _masked(image: MammoImage, read: Callable[[str], bytes], values: str) -> MammoImage:
     record, shape = image.record, image.geometry.stored_size
     if not record.masks:
         return image
-    union, found = np.zeros(shape, np.uint8), list(record.lesions)
+    meaning = mask_values.parse(values)
+    union, known = np.zeros(shape, np.uint8), list(record.lesions)
+    empty: list[MaskFile] = []
     for file in record.masks:
-        mask, odd = masks.read(file, _contents(file, read), shape, record)
-        found += masks.lesions(mask, file, len(found) + 1)
-        union |= mask
-        image = image.warn(*odd)
-    return replace(image, record=replace(record, lesions=tuple(found)), stored_mask=union)
+        found = masks.read(file, _contents(file, read), shape, meaning, len(known) + 1)
+        known += found.lesions
+        union |= found.mask
+        image = image.warn(*found.warnings)
+        empty += [] if found.lesions else [file]
+    named = [names_finding(record, file) for file in empty]
+    if any(name is not False for name in named):
+        image = image.warn("mask_empty")
+    record = replace(record, lesions=tuple(known))
+    if any(named):
+        record = replace(record, annotation=_without(record))
+    # an empty mask would say that nothing is there, which only a full annotation does
+    told = bool(known) or record.annotation == "full"
+    return replace(image, record=record, stored_mask=union if told else None)
+
+
+def _without(record: Record) -> str:
+    """Return how far an image is annotated of which a named finding has an empty mask."""
+    if record.annotation == "none":
+        return "none"
+    return "partial" if record.lesions else UNUSABLE
 
 
 def _contents(file: MaskFile, read: Callable[[str], bytes]) -> list[bytes]:

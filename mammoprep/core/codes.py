@@ -193,6 +193,19 @@ CODES: dict[str, tuple[str, str]] = {
         "The mask has another shape than its image, not only another scale.",
         "Look at both; the mask may belong to another image.",
     ),
+    "mask_colours": (
+        "The mask is drawn in colours, and nothing says what each of them is.",
+        "Name each colour of the detail, as in `--mask-values '#ff0000=mass,#00ff00=ignore'`;"
+        " black is background.",
+    ),
+    "mask_unnamed": (
+        "The mask has values that `--mask-values` does not name.",
+        "Name them too: what is no finding as in `3=ignore`.",
+    ),
+    "mask_planes": (
+        "The mask has several frames, or it is a segmentation in tiles or at several places.",
+        "Export the one frame that lies on the image, or a segmentation of that image alone.",
+    ),
     "outline_open": (
         "A drawn outline encloses nothing, even after small gaps are closed.",
         "Look at the outline's file; the finding's area cannot be known.",
@@ -265,6 +278,45 @@ CODES: dict[str, tuple[str, str]] = {
     "mask_swapped": (
         "The first file named as mask was none; the next one was.",
         "Nothing; the dataset swaps some of them.",
+    ),
+    "mask_instances": (
+        "The mask numbers several findings; each number became a finding of its own in `rois`.",
+        "Nothing, if they are lesions: `--mask-values classes`, or `1=mass,2=calcification`, "
+        "says that they are kinds, `binary` that all is one.",
+    ),
+    "mask_empty": (
+        "A mask is empty where the table names a finding, or does not say that there is none."
+        " With a named finding the annotation became partial, or unusable where nothing else "
+        "is outlined (with `--roi` a failure).",
+        "Look at the mask file; an outline that is lost there cannot be learned from.",
+    ),
+    "mask_faint": (
+        "Values close to black hold areas in the mask, or a JPEG that is nearly black stands "
+        "for it; they were taken for black.",
+        "Look at the mask; write numbers of findings without lossy compression.",
+    ),
+    "mask_background": (
+        "No pixel of the mask is 0; the value on most of its border was taken as background.",
+        "Nothing, if the outlines in the report look right; `--mask-values "
+        "1=background,2=mass` says it.",
+    ),
+    "mask_inverted": (
+        "The mask's foreground fills all corners and most of the image, as if fore- and "
+        "background were exchanged.",
+        "Look at the outlines in the report; `--mask-values 0=mass,255=background` turns them.",
+    ),
+    "mask_in_alpha": (
+        "The mask's opacity tells more than its colours: it was used.",
+        "Nothing, if the outlines in the report look right.",
+    ),
+    "mask_hole": (
+        "The mask encloses more than 1 % of its area that is not in it; outlines have no holes, so"
+        " it was filled.",
+        "Nothing, if the finding is what its outer edge encloses.",
+    ),
+    "mask_anatomy": (
+        "A segment that is normal anatomy by its own category was left out of the findings.",
+        "Nothing; `--mask-values 1=mass,2=ignore` names segments by their numbers.",
     ),
     "colour_discarded": (
         "The picture has colours; their brightness was kept.",

@@ -44,18 +44,22 @@ class Lesion:
         pathology: ``malignant``, ``benign`` or None.
         polygon: Outline as (x, y) points, continuous, (0, 0) at the outer corner of the first
             pixel.
+        number: Number of the finding in its mask file, where that numbers several; the parts of one
+            finding share it.
     """
 
     id: int
     kind: str | None
     pathology: str | None
     polygon: tuple[Point, ...]
+    number: int | None = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Lesion":
         """Return a lesion from plain JSON values; a key that is no field is left out."""
         polygon = tuple((float(x), float(y)) for x, y in value["polygon"])
-        return cls(int(value["id"]), value["kind"], value["pathology"], polygon)
+        number = value.get("number")
+        return cls(int(value["id"]), value["kind"], value["pathology"], polygon, number)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,25 @@ NOT_IMAGES = (
 
 SNOMED_SCHEMES = ("SCT", "SRT", "SNM3")
 
+# Segmentation Storage, Label Map Segmentation Storage.
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+
+# PS3.16 CID 6014, 6054 and 7159, in the words that the sources use.
+SEGMENT_KINDS = {
+    "4147007": "mass", "M-03000": "mass",
+    "129788004": "mass", "F-01791": "mass",
+    "129769006": "calcification", "F-01775": "calcification",
+    "129770007": "calcification", "F-01776": "calcification",
+    "309587003": "calcification", "F-8A057": "calcification",
+    "18115005": "calcification", "M-55420": "calcification",
+    "129792006": "architectural distortion", "F-01795": "architectural distortion",
+    "129790003": "asymmetry", "F-01793": "asymmetry",
+    "129789007": "asymmetry", "F-01792": "asymmetry",
+}  # fmt: skip
+
+# PS3.16 CID 7150: categories of what is no lesion: anatomical structure, tissue.
+NO_LESIONS = ("91723000", "T-D0005", "85756007", "T-D0050")
+
 # PS3.16 CID 4014; a specimen is a view of its own, and never a screening picture.
 VIEW_CODES = {
     "399162004": "CC", "R-10242": "CC",

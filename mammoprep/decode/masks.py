@@ -1,103 +1,148 @@
-"""Pictures of outlines -> the findings' area on the stored image.
+"""Mask files -> the findings' area on the stored image.
 
-A mask is a picture of two grey levels; what looks otherwise is refused, because datasets exist in
-which a mask's place holds another picture.
+What the numbers in a file are is decided in ``_mask_values``; what is no mask is refused, because
+datasets exist in which a mask's place holds another picture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import pi, sqrt
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects, label
 
 from mammoprep.core.errors import RecordError
-from mammoprep.core.schema import Lesion, MaskFile, Record
-from mammoprep.decode import dicom, raster
+from mammoprep.core.mask_values import Meaning
+from mammoprep.core.schema import Lesion, MaskFile
+from mammoprep.decode import _mask_dicom, raster
+from mammoprep.decode._mask_values import Layer, Numbers, Part, layer_of
 
 Mask = NDArray[np.uint8]
-BETWEEN = (0.2, 0.8)
-MOST_BETWEEN = 0.01
-MOST_COVERED = 0.99
+Polygon = tuple[tuple[float, float], ...]
 GAP = 0.01
+MOST_HOLES = 0.01  # of a mask's area; single pixels that a brush has missed are in many masks
 COMPACT = 0.5  # an outline and its inside fill at least this share of their convex hull
-JPEG_NOISE = 32  # a black JPEG is not quite black
+BINARY, INSTANCES = Meaning("binary"), Meaning("instances")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a mask file shows.
+
+    Attributes:
+        mask: uint8 (rows, columns) of the stored image, 0 or 255: the area of all its findings.
+        lesions: Its findings, by number; the parts of one number largest first.
+        warnings: Codes of what was odd.
+    """
+
+    mask: Mask
+    lesions: tuple[Lesion, ...]
+    warnings: tuple[str, ...]
 
 
 def read(
-    file: MaskFile, contents: Sequence[bytes], shape: tuple[int, int], record: Record
-) -> tuple[Mask, tuple[str, ...]]:
-    """Return the area of the findings of a mask file, and warnings.
+    file: MaskFile,
+    contents: Sequence[bytes],
+    shape: tuple[int, int],
+    meaning: Meaning = INSTANCES,
+    first: int = 1,
+) -> Found:
+    """Return the findings of a mask file.
 
     Args:
         file: What the table says about it.
         contents: Bytes of each of ``file.inputs``.
         shape: (rows, columns) of the stored image.
-        record: The image's record.
-
-    Returns:
-        uint8 (rows, columns) of the stored image, 0 or 255.
+        meaning: What the numbers in the file are.
+        first: Number of the first lesion.
 
     Raises:
         RecordError: ``mask_size_mismatch`` when a file is a mask, but of none of the image's
-            scales; ``mask_not_binary`` when none is a mask; ``outline_open`` when drawn lines
-            enclose nothing; or that the first one cannot be read.
+            scales; ``mask_not_binary``, ``mask_colours``, ``mask_unnamed`` or ``mask_planes`` when
+            none is a mask; ``outline_open`` when drawn lines enclose nothing; or that the first one
+            cannot be read.
     """
     problems = []
     for place, data in enumerate(contents):
         try:
-            mask, odd = _fitted(_binary(data, record), shape)
+            found = _found(data, file, shape, BINARY if file.outline else meaning, first)
         except RecordError as error:
             problems.append(error)
             continue
-        if file.outline:
-            mask = filled(mask)
-        return mask, (*odd, *(("mask_swapped",) if place else ()))
+        odd = (*found.warnings, *(("mask_swapped",) if place else ()))
+        return Found(found.mask, found.lesions, odd)
     raise next((p for p in problems if p.code == "mask_size_mismatch"), problems[0])
 
 
-def _binary(data: bytes, record: Record) -> Mask:
-    """Return where a picture is bright.
+def _found(
+    data: bytes, file: MaskFile, shape: tuple[int, int], meaning: Meaning, first: int
+) -> Found:
+    union = np.zeros(shape, np.uint8)
+    lesions: list[Lesion] = []
+    warnings: list[str] = []
+    for layer in _layers(data, file, meaning):
+        numbers, odd = _fitted(layer.numbers, shape)
+        warnings += [*layer.warnings, *odd]
+        area = np.where(numbers > 0, np.uint8(255), np.uint8(0))
+        union |= filled(area) if file.outline else area
+        if meaning.mode != "binary":
+            lesions += _numbered(numbers, layer.parts, first + len(lesions))
+    if meaning.mode == "binary":
+        lesions += lesions_of(union, Part(None, file.kind, file.pathology), first)
+    if not file.outline and _holes(union) > MOST_HOLES * np.count_nonzero(union):
+        warnings.append("mask_hole")
+    return Found(union, tuple(lesions), tuple(dict.fromkeys(warnings)))
 
-    Raises:
-        RecordError: unreadable, or ``mask_not_binary``.
-    """
-    if data[128:132] == b"DICM":
-        values = dicom.render_stored(data, record, voi="full", bits=8)
+
+def _holes(mask: Mask) -> int:
+    """Return how many pixels a mask encloses without having them."""
+    framed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    cv2.floodFill(framed, None, (0, 0), 255)
+    return int(np.count_nonzero(framed == 0))
+
+
+def _layers(data: bytes, file: MaskFile, meaning: Meaning) -> Iterator[Layer]:
+    if raster.is_picture(data):
+        yield layer_of(raster.read_stored(data), file, meaning)
     else:
-        values, top, _ = raster.read_values(data)
-        values = values.max(axis=2) if values.ndim == 3 else values
-        values = values if top == 255 else (values > top // 2).astype(np.uint8) * 255
-    peak = int(values.max())
-    if peak <= JPEG_NOISE and data.startswith(b"\xff\xd8\xff"):
-        return np.zeros(values.shape, np.uint8)
-    low, high = (share * peak for share in BETWEEN)
-    between = np.count_nonzero((values > low) & (values < high)) / values.size
-    if between > MOST_BETWEEN:
-        found = f"{between:.1%} of the pixels are neither black nor white"
-        raise RecordError("mask_not_binary", found)
-    mask = np.where(values > peak // 2, np.uint8(255), np.uint8(0))
-    # A cut-out of dense tissue has no grey below the half of its brightest one.
-    if np.count_nonzero(mask) > MOST_COVERED * mask.size:
-        raise RecordError("mask_not_binary", "nearly all pixels are bright")
-    return mask
+        yield from _mask_dicom.layers(data, file, meaning)
 
 
-def _fitted(mask: Mask, shape: tuple[int, int]) -> tuple[Mask, tuple[str, ...]]:
-    """Return the mask at the image's size; only a change of scale is mended.
+def _fitted(numbers: Numbers, shape: tuple[int, int]) -> tuple[Numbers, tuple[str, ...]]:
+    """Return the numbers at the image's size; only a change of scale is mended.
 
-    The sides of a scaled picture are rounded, so that each may be off by a pixel.
+    The sides of a scaled picture are rounded, so that each may be off by a pixel. Numbers are never
+    mixed, and no part of a finding gets lost between the pixels of a smaller picture.
     """
-    if mask.shape == shape:
-        return mask, ()
-    rows, columns = mask.shape
+    if numbers.shape == shape:
+        return numbers, ()
+    rows, columns = numbers.shape
     skew = abs(rows * shape[1] - columns * shape[0])
     if skew > max(rows + columns, sum(shape)):
-        found = f"mask {mask.shape[0]} x {mask.shape[1]}, image {shape[0]} x {shape[1]}"
+        found = f"mask {rows} x {columns}, image {shape[0]} x {shape[1]}"
         raise RecordError("mask_size_mismatch", found)
-    scaled: Any = cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    scaled: Any = cv2.resize(numbers, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    if shape[0] < rows or shape[1] < columns:
+        _keep_parts(numbers, scaled)
     return scaled, ("mask_rescaled",)
+
+
+def _keep_parts(numbers: Numbers, scaled: Numbers) -> None:
+    """Put a pixel where a part of a finding lies between the pixels that were taken."""
+    parts, count = label(numbers > 0, np.ones((3, 3), int))
+    shape = scaled.shape[::-1]
+    kept: Any = cv2.resize(parts, shape, interpolation=cv2.INTER_NEAREST_EXACT)
+    boxes = find_objects(parts)
+    for lost in np.setdiff1d(np.arange(1, count + 1), kept):
+        rows, columns = boxes[lost - 1]
+        inside = np.argwhere(parts[rows, columns] == lost)
+        down, across = inside[len(inside) // 2] + (rows.start, columns.start)
+        place = (down * shape[1] // parts.shape[0], across * shape[0] // parts.shape[1])
+        if not scaled[place]:
+            scaled[place] = numbers[down, across]
 
 
 def filled(lines: Mask) -> Mask:
@@ -160,20 +205,37 @@ def _to_middle(inside: Mask, line: Mask) -> Mask:
     return np.asarray(inside | (grown & line))
 
 
-def lesions(mask: Mask, file: MaskFile, first: int) -> tuple[Lesion, ...]:
+def _numbered(numbers: Numbers, parts: Sequence[Part], first: int) -> list[Lesion]:
+    """Return the findings of a layer: one a connected part of each of its numbers."""
+    found: list[Lesion] = []
+    for number, (part, place) in enumerate(
+        zip(parts, find_objects(numbers, len(parts)), strict=True), 1
+    ):
+        if place is not None:
+            area = np.where(numbers[place] == number, np.uint8(255), np.uint8(0))
+            corner = (place[1].start, place[0].start)
+            found += lesions_of(area, part, first + len(found), corner)
+    return found
+
+
+def lesions_of(
+    mask: Mask, part: Part, first: int, corner: tuple[int, int] = (0, 0)
+) -> tuple[Lesion, ...]:
     """Return one lesion a connected part of a mask, largest first, with its outline.
 
     Args:
         mask: uint8 (rows, columns), 0 or 255.
-        file: Kind and pathology of its findings.
+        part: What it is.
         first: Number of the first lesion.
+        corner: (x, y) of the mask in the image.
     """
     doubled = cv2.resize(mask, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
     found, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     found = sorted(found, key=lambda points: (-len(points), points[0].ravel().tolist()))
+    outlines = (_edge(points[:, 0].astype(np.int64) + 2 * np.array(corner)) for points in found)
     return tuple(
-        Lesion(first + place, file.kind, file.pathology, _edge(points[:, 0].astype(np.int64)))
-        for place, points in enumerate(found)
+        Lesion(first + place, part.kind, part.pathology, outline, part.number)
+        for place, outline in enumerate(outlines)
     )
 
 

@@ -98,4 +98,5 @@ def _roi(lesion: Lesion, geometry: Geometry) -> dict[str, Any]:
         "pathology": lesion.pathology,
         "box": [x0, y0, x1, y1],
         "polygon": points.tolist(),
+        **({} if lesion.number is None else {"number": lesion.number}),
     }

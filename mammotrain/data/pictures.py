@@ -241,8 +241,9 @@ def _suffixes(table: Table, rows: NDArray[np.int64], member: str) -> Sequence[st
 def _check_masks(table: Table, rows: NDArray[np.int64]) -> None:
     if lacking := int(np.count_nonzero(~table.has(MASK)[rows])):
         raise ConfigError(
-            f"{lacking:,} of {len(rows):,} samples have no mask: nobody looked for lesions there. "
-            "Choose those whose annotation is not 'none'."
+            f"{lacking:,} of {len(rows):,} samples have no mask: nobody looked for lesions there, "
+            "or what they outlined is lost. Choose those whose annotation is neither 'none' nor "
+            "'unusable'."
         )
 
 

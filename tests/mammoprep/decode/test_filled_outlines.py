@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from mammoprep.core.errors import RecordError
-from mammoprep.core.schema import MaskFile, Record
+from mammoprep.core.schema import MaskFile
 from mammoprep.decode import masks
 
 SHAPE = (600, 500)
-RECORD = Record(key="a_1", source="a", group="1", input="a.jpg")
 DRAWN = MaskFile(None, None, ("a_Mask.jpg",), outline=True)
 
 
@@ -55,9 +54,9 @@ def test_a_closed_line_is_filled_whatever_its_width_and_size(
 
 def test_the_noise_of_jpeg_changes_little() -> None:
     lines = ring(empty(), (240, 300), (60, 40), width=1)
-    found, odd = masks.read(DRAWN, [jpeg(lines)], SHAPE, RECORD)
-    assert overlap(found, ring(empty(), (240, 300), (60, 40), width=-1)) > 0.95
-    assert odd == ()
+    found = masks.read(DRAWN, [jpeg(lines)], SHAPE)
+    assert overlap(found.mask, ring(empty(), (240, 300), (60, 40), width=-1)) > 0.95
+    assert found.warnings == ()
 
 
 def test_a_bay_narrower_than_a_gap_stays_open() -> None:
@@ -114,7 +113,7 @@ def test_an_outline_inside_of_another_is_part_of_it() -> None:
 def test_a_black_jpeg_has_no_outline() -> None:
     noise = np.random.default_rng(1).integers(0, 9, SHAPE).astype(np.uint8)
     with pytest.raises(RecordError) as caught:
-        masks.read(DRAWN, [jpeg(noise)], SHAPE, RECORD)
+        masks.read(DRAWN, [jpeg(noise)], SHAPE)
     assert (caught.value.code, caught.value.detail) == ("outline_open", "no line is drawn")
 
 

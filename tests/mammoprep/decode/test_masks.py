@@ -5,15 +5,17 @@ import io
 import cv2
 import numpy as np
 import pytest
-from dicoms import BARE, breast, dicom
+from dicoms import breast, dicom
 from PIL import Image
 
 from mammoprep.core.errors import RecordError
 from mammoprep.core.schema import MaskFile
 from mammoprep.decode import masks
+from mammoprep.decode._mask_values import Part
 
 SHAPE = (128, 96)
 AREA = MaskFile("mass", "malignant", ("mask.png",))
+WHOLE = Part(None, "mass", "malignant")
 
 
 def disc(shape: tuple[int, int] = SHAPE, radius: float = 17.3) -> np.ndarray:
@@ -40,31 +42,33 @@ FORMS = {
 
 @pytest.mark.parametrize("name", FORMS)
 def test_every_form_of_mask_gives_the_same_area(name: str) -> None:
-    mask, odd = masks.read(AREA, [png(FORMS[name])], SHAPE, BARE)
+    found = masks.read(AREA, [png(FORMS[name])], SHAPE)
+    mask, odd = found.mask, found.warnings
     np.testing.assert_array_equal(mask, disc())
     assert odd == ()
 
 
 def test_a_mask_in_dicom_is_read() -> None:
     data = dicom(disc(), 8, WindowCenter=[], WindowWidth=[])
-    np.testing.assert_array_equal(masks.read(AREA, [data], SHAPE, BARE)[0], disc())
+    np.testing.assert_array_equal(masks.read(AREA, [data], SHAPE).mask, disc())
 
 
 def test_an_empty_mask_is_empty() -> None:
-    mask, _ = masks.read(AREA, [png(np.zeros(SHAPE, np.uint8))], SHAPE, BARE)
-    assert not mask.any()
-    assert masks.lesions(mask, AREA, 1) == ()
+    found = masks.read(AREA, [png(np.zeros(SHAPE, np.uint8))], SHAPE)
+    assert not found.mask.any()
+    assert (found.lesions, found.warnings) == ((), ())
 
 
 def test_a_scaled_mask_is_brought_to_the_image() -> None:
-    mask, odd = masks.read(AREA, [png(disc((256, 192), 34.6))], SHAPE, BARE)
+    found = masks.read(AREA, [png(disc((256, 192), 34.6))], SHAPE)
+    mask, odd = found.mask, found.warnings
     assert odd == ("mask_rescaled",)
     assert abs(int((mask > 0).sum()) / int((disc() > 0).sum()) - 1) < 0.01
 
 
 def test_a_mask_of_another_shape_is_refused() -> None:
     with pytest.raises(RecordError) as caught:
-        masks.read(AREA, [png(disc((128, 128)))], SHAPE, BARE)
+        masks.read(AREA, [png(disc((128, 128)))], SHAPE)
     assert caught.value.code == "mask_size_mismatch"
 
 
@@ -83,32 +87,34 @@ def test_a_mask_may_be_off_by_the_rounding_of_its_scale_only(
 ) -> None:
     data = png(np.pad(np.full((300, 200), 255, np.uint8), ((0, mask[0] - 300), (0, mask[1] - 200))))
     if fits:
-        assert masks.read(AREA, [data], image, BARE)[1] == ("mask_rescaled",)
+        assert masks.read(AREA, [data], image).warnings == ("mask_rescaled",)
         return
     with pytest.raises(RecordError) as caught:
-        masks.read(AREA, [data], image, BARE)
+        masks.read(AREA, [data], image)
     assert caught.value.code == "mask_size_mismatch"
 
 
 def test_a_bright_cut_out_is_no_mask_that_covers_everything() -> None:
     bright = np.random.default_rng(1).integers(220, 256, SHAPE).astype(np.uint8)
-    mask, odd = masks.read(AREA, [png(bright), png(disc())], SHAPE, BARE)
+    found = masks.read(AREA, [png(bright), png(disc())], SHAPE)
+    mask, odd = found.mask, found.warnings
     np.testing.assert_array_equal(mask, disc())
     assert odd == ("mask_swapped",)
 
 
 def test_a_swapped_mask_of_another_shape_is_refused_for_its_shape() -> None:
     with pytest.raises(RecordError) as caught:
-        masks.read(AREA, [png(breast(8)), png(disc((128, 128)))], SHAPE, BARE)
+        masks.read(AREA, [png(breast(8)), png(disc((128, 128)))], SHAPE)
     assert caught.value.code == "mask_size_mismatch"
 
 
 def test_a_picture_in_place_of_the_mask_is_refused_or_passed_over() -> None:
     picture = png(breast(8))
     with pytest.raises(RecordError) as caught:
-        masks.read(AREA, [picture], SHAPE, BARE)
+        masks.read(AREA, [picture], SHAPE)
     assert caught.value.code == "mask_not_binary"
-    mask, odd = masks.read(AREA, [picture, png(disc())], SHAPE, BARE)
+    found = masks.read(AREA, [picture, png(disc())], SHAPE)
+    mask, odd = found.mask, found.warnings
     np.testing.assert_array_equal(mask, disc())
     assert odd == ("mask_swapped",)
 
@@ -123,7 +129,7 @@ def drawn(polygon: tuple[tuple[float, float], ...], scale: int = 16) -> np.ndarr
 @pytest.mark.parametrize("radius", [0.9, 4.0, 17.3, 40.0])
 def test_an_outline_runs_along_the_edge_of_the_pixels(radius: float) -> None:
     mask = disc(radius=radius)
-    (lesion,) = masks.lesions(mask, AREA, 1)
+    (lesion,) = masks.lesions_of(mask, WHOLE, 1)
     points = np.array(lesion.polygon)
     down, across = np.nonzero(mask)
     assert points.min(axis=0).tolist() == [across.min(), down.min()]
@@ -135,7 +141,7 @@ def test_an_outline_runs_along_the_edge_of_the_pixels(radius: float) -> None:
 def test_a_single_pixel_has_four_corners() -> None:
     mask = np.zeros(SHAPE, np.uint8)
     mask[7, 30] = 255
-    (lesion,) = masks.lesions(mask, AREA, 3)
+    (lesion,) = masks.lesions_of(mask, WHOLE, 3)
     assert sorted(lesion.polygon) == [(30, 7), (30, 8), (31, 7), (31, 8)]
     assert (lesion.id, lesion.kind, lesion.pathology) == (3, "mass", "malignant")
 
@@ -143,7 +149,7 @@ def test_a_single_pixel_has_four_corners() -> None:
 def test_each_part_of_a_mask_is_a_lesion() -> None:
     mask = disc(radius=9)
     mask[100:110, 10:40] = 255
-    found = masks.lesions(mask, AREA, 4)
+    found = masks.lesions_of(mask, WHOLE, 4)
     assert [lesion.id for lesion in found] == [4, 5]
 
 
