@@ -10,7 +10,9 @@ from typing import Any
 from mammoprep import (
     engine,
     finish,
+    kinds,
     manifest,
+    notices,
     patches,
     plan,
     private,
@@ -107,7 +109,10 @@ def build(
         local["seconds_in_all"] = round(time.monotonic() - started, 3)
         local["stamps"] = {**_known_stamps(output), **finish.collect_stamps(output)}
         finish.publish(output, summary, local)
-    for line in _afterwards(planned, summary):
+    for line in (
+        *_afterwards(planned, summary),
+        *notices.of(config.out / "samples.parquet", settings.range),
+    ):
         watcher.warn(line)
     failed = sum(summary["counts"]["failed"].values())
     allowed = allowed_failures(config.max_failures, planned.inputs)
@@ -157,7 +162,9 @@ def resolve(config: BuildConfig) -> Settings:
 def _read(config: BuildConfig, settings: Settings) -> Inputs:
     target = "" if settings.roi else settings.target
     own = {**own_table(config), **private.own_key(config)}
-    return read_inputs(config.source, config.input, target, own)
+    inputs = read_inputs(config.source, config.input, target, own)
+    kinds.check(settings, inputs.records, inputs.tree)
+    return inputs
 
 
 def _chosen(settings: Settings, inputs: Inputs) -> tuple[Settings, Inputs]:
