@@ -69,7 +69,7 @@ def read_header(data: bytes) -> Tiff:
     """
     try:
         pages = _Reader(data).pages()
-    except struct.error:
+    except (struct.error, OverflowError):  # the latter for places beyond 63 bits
         raise RecordError("unreadable", "the TIFF ends inside its directory") from None
     pictures = [page for page in pages if not page.get("subfile", [0])[0] & (_REDUCED | _MASK)]
     if len(pictures) > 1:
@@ -88,7 +88,7 @@ def decode(data: bytes, header: Tiff) -> NDArray[Any]:
     """
     try:
         values = imagecodecs.tiff_decode(data)
-    except (imagecodecs.TiffError, ValueError, RuntimeError) as error:
+    except (imagecodecs.TiffError, ValueError, RuntimeError, IndexError) as error:
         raise RecordError("decode_error", f"{type(error).__name__} in a TIFF") from None
     values = values.astype(np.uint8) if values.dtype == bool else values
     if values.shape[:2] != (header.rows, header.columns) or values.ndim not in (2, 3):
