@@ -16,7 +16,7 @@ from PIL import Image
 
 from mammoprep.core.errors import RecordError
 from mammoprep.decode import dicom as dicom_files
-from mammoprep.decode import gate, raster
+from mammoprep.decode import gate, near_duplicates, raster
 from mammoprep.image import MammoImage
 
 
@@ -288,6 +288,17 @@ def test_a_thumbnail_beside_the_picture_is_no_second_page() -> None:
     where = data.rindex(struct.pack("<HHI", 256, 4, 1))  # ImageWidth begins the second directory
     second = data[:where] + struct.pack("<HHII", 254, 4, 1, 1) + data[where + 12 :]
     np.testing.assert_array_equal(raster.read_stored(second).values, breast(8))
+
+
+def test_near_duplicates_look_alike_in_every_depth() -> None:
+    grey = breast(8)
+    expected = near_duplicates.fingerprint(png(grey, 8))
+    for data in (png(grey.astype("u2") * 257, 16), pgm(grey.astype("u2") << 4, 4095)):
+        assert near_duplicates.fingerprint(data) == expected
+    assert near_duplicates.fingerprint(png(grey >> 4, 4)) != expected
+    assert near_duplicates.fingerprint(png(grey >> 4, 4)) == near_duplicates.fingerprint(
+        png((grey >> 4) * 17, 8)
+    )
 
 
 def test_orientation_is_said_for_tiff_and_png() -> None:
