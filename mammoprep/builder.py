@@ -10,6 +10,7 @@ from typing import Any
 from mammoprep import (
     engine,
     finish,
+    kinds,
     manifest,
     patches,
     plan,
@@ -157,7 +158,9 @@ def resolve(config: BuildConfig) -> Settings:
 def _read(config: BuildConfig, settings: Settings) -> Inputs:
     target = "" if settings.roi else settings.target
     own = {**own_table(config), **private.own_key(config)}
-    return read_inputs(config.source, config.input, target, own)
+    inputs = read_inputs(config.source, config.input, target, own)
+    kinds.check(settings, inputs.records, inputs.tree)
+    return inputs
 
 
 def _chosen(settings: Settings, inputs: Inputs) -> tuple[Settings, Inputs]:

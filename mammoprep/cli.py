@@ -264,19 +264,20 @@ def verify(directory: Out, as_json: AsJson = False) -> None:
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A DICOM file.")],
+    file: Annotated[Path, typer.Argument(help="A DICOM file or a picture (PNG, TIFF ...).")],
     as_json: AsJson = False,
     save: Annotated[
         Path | None, typer.Option(help="Write a PNG: exact, on the stored grid, or with --size.")
     ] = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT: the finished picture.")] = None,
     window: Annotated[str, typer.Option(help="As in build.")] = "auto",
+    range: Annotated[str, typer.Option(help="As in build: for pictures.")] = "auto",
     bits: Annotated[int, typer.Option(help="8 or 16.")] = 8,
     crop: Annotated[
         str, typer.Option(help="As in build; tight tells where the fold is.")
     ] = "breast",
 ) -> None:
-    """One DICOM file: every decision taken, as a table; with --save, as a picture."""
+    """One DICOM file or picture: every decision taken, as a table; with --save, as a picture."""
     from mammoprep.config import parse_size
     from mammoprep.inspect_file import inspect as look
 
@@ -287,6 +288,7 @@ def inspect(
         bits=bits,
         save=save is not None,
         crop=crop,
+        range=range,
     )
     if save is not None and result.picture is not None:
         save.write_bytes(result.picture)

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,7 @@ class Settings:
         _one_of("--orient", self.orient, ORIENTS)
         _one_of("--missing", self.missing, MISSING)
         _check_window(self.window)
+        self._check_range()
         _one_of("--decode", self.decode, DECODES)
         for view in self.views:
             _one_of("--views", view, VIEWS)
@@ -143,6 +145,32 @@ class Settings:
         _share("--crosscheck", self.crosscheck)
         self._check_patches()
 
+    def _check_range(self) -> None:
+        if self.range_values == "percentile" and "," in self.window:
+            raise ConfigError(
+                f"--window {self.window} speaks of values, --range percentile of shares of each "
+                "picture: give --range HIGH or LOW,HIGH."
+            )
+
+    def check_picture_window(self) -> None:
+        """Check that ``window`` applies where every input is a picture without a range of its own.
+
+        Raises:
+            ConfigError: it does not; with what does.
+        """
+        if self.window == "percentile" and self.range != "percentile":
+            raise ConfigError(
+                "--window percentile is for DICOM. To stretch each picture alone, by 1 to 99 % of "
+                "its pixels, say --range percentile; for the values of black and white, --range "
+                "HIGH such as 4095."
+            )
+        if "," in self.window and isinstance(self.range_values, str):
+            raise ConfigError(
+                f"--window {self.window}: a window in values needs the range that the values of a "
+                "picture have, which nobody stated: add --range HIGH such as 4095, or a column of "
+                "ranges."
+            )
+
     def _check_patches(self) -> None:
         _within("--roi-copies", self.roi_copies, 0, 1000)
         _between("--roi-padding", self.roi_padding, 0.0, 10.0)
@@ -159,6 +187,11 @@ class Settings:
     def roi_parts(self) -> tuple[int, int]:
         """``roi_ratio`` as two numbers: lesion patches, background tiles."""
         return _ratio("--roi-ratio", self.roi_ratio)
+
+    @property
+    def range_values(self) -> tuple[float, float] | str:
+        """``range`` as (lowest, highest), or ``auto`` or ``percentile``."""
+        return _range(self.range)
 
     @property
     def crosscheck_share(self) -> float:
@@ -303,6 +336,22 @@ def _check_window(text: str) -> None:
         ) from None
     if not width >= 1:
         raise ConfigError(f"--window: the width must be at least 1, got {width:g}.")
+
+
+def _range(text: str) -> tuple[float, float] | str:
+    if text in ("auto", "percentile"):
+        return text
+    parts = text.split(",")
+    try:
+        low, high = (float(part) for part in ("0", *parts)[-2:])
+    except ValueError:
+        low, high = 0.0, 0.0
+    if len(parts) > 2 or not (isfinite(low) and isfinite(high) and low < high):
+        raise ConfigError(
+            "--range must be HIGH such as 4095, LOW,HIGH such as 0,4095 with LOW below HIGH, auto "
+            f"or percentile; got {text!r}."
+        )
+    return low, high
 
 
 def _share(option: str, text: str) -> float:

@@ -20,13 +20,17 @@ class Acquisition:
     """What the file's header says and how its grey values were read; never free text.
 
     Attributes:
-        photometric: ``MONOCHROME1`` or ``MONOCHROME2``, None where the format has no such thing.
-        bits_stored: Significant bits of a stored value.
+        photometric: ``MONOCHROME1`` or ``MONOCHROME2``, None where the format has no such thing; a
+            TIFF in which 0 is white is ``MONOCHROME1``.
+        bits_stored: Significant bits of a stored value; of a picture those of its range, or with
+            the warning ``range_unused`` those that its values need.
         transfer_syntax: DICOM UID of the pixel encoding, or None.
         voi: Which transform made the grey values: ``lut:<i>``, ``window:<i>``, ``none``, ``range``,
-            ...
+            ``percentile``, ``fixed``; of a picture ``none`` is all that its file can hold, and
+            ``range`` what table, option or file state.
         voi_function: ``LINEAR``, ``LINEAR_EXACT``, ``SIGMOID`` or None.
-        window: (centre, width) in modality units, or None.
+        window: (centre, width) in modality units, or None; of a picture the middle and the width of
+            a range that is not all its file can hold.
         manufacturer: One of a fixed list, ``other``, or None.
         decode: ``exact``, or the reduced resolution that was read: ``level:1`` is half.
         decoder: Name and version of the decoder, for ``inspect``; not part of a sample.

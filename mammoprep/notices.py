@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mammoprep import notices_masks
+from mammoprep import notices_masks, notices_ranges
 from mammoprep.core.geometry import Geometry
 
 Row = Mapping[str, Any]
@@ -42,7 +42,8 @@ def lines(settings: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     """
     own = [row for row in rows if not row.get("augmented")]
     masks = notices_masks.lines(notices_masks.count(own))
-    return [*masks, *_outside(own), *_cut(own), *_empty(settings, own)]
+    ranges = notices_ranges.lines(own, str(settings.get("range") or "auto"))
+    return [*ranges, *masks, *_outside(own), *_cut(own), *_empty(settings, own)]
 
 
 def frame(rows: Sequence[Row]) -> dict[str, Any]:

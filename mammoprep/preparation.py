@@ -10,7 +10,7 @@ import numpy as np
 from mammoprep import lesions, pipeline, variation
 from mammoprep.config import Settings
 from mammoprep.core import mask_values
-from mammoprep.core.errors import RecordError
+from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.positives import names_finding
 from mammoprep.core.schema import UNUSABLE, MaskFile, Record, make_key
 from mammoprep.core.tree import Folder
@@ -88,7 +88,8 @@ def open_image(
     Args:
         data: The whole file, or the bytes of the part of it that ``record.input`` names.
         record: What the dataset's table says about it.
-        settings: Window, decoding and crosscheck of DICOM.
+        settings: Window, decoding and crosscheck of DICOM; range of pictures; whether a breast is
+            to be found.
         colour: Keep the three channels of a picture.
         early: See ``dicom.open_image``.
 
@@ -96,7 +97,17 @@ def open_image(
         RecordError: the file cannot be built.
     """
     if record.raw or raster.is_picture(data):
-        return raster.open_image(data, record, colour=colour)
+        return raster.open_image(
+            data,
+            record,
+            colour=colour,
+            scale=settings.range_values,
+            window=settings.window,
+            mammogram=settings.crop != "none",
+        )
+    if record.range is not None and data[128:132] == b"DICM":
+        found = "a range is for pictures; DICOM states its own values"
+        raise RecordError("window_not_applicable", found)
     return dicom.open_image(
         data,
         record,
@@ -183,6 +194,18 @@ def finish(
     return pipeline.run(bound, dicom.open_image(data, record, voi=voi, fast=fast))
 
 
+def check_options(data: bytes, settings: Settings) -> None:
+    """Check that the options that make grey values apply to a single file.
+
+    Raises:
+        ConfigError: ``--range`` for DICOM, or a ``--window`` that pictures cannot have.
+    """
+    if raster.is_picture(data):
+        settings.check_picture_window()
+    elif settings.range != "auto" and data[128:132] == b"DICM":
+        raise ConfigError("--range is for pictures; DICOM states its own values: leave it out.")
+
+
 def record_of(path: Path) -> Record:
     """Return a record for a single file outside any dataset."""
     name = make_key("file", path.stem or "unnamed")
@@ -196,15 +219,18 @@ def prepare(
     fit: str = "pad",
     bits: int = 8,
     window: str = "auto",
+    range: str = "auto",
 ) -> MammoImage:
-    """Return one DICOM file as a build would make it, for a notebook.
+    """Return one DICOM file or picture as a build would make it, for a notebook.
 
     Args:
-        path: A DICOM file.
+        path: A DICOM file, or a PNG, JPEG, TIFF, JPEG 2000, PGM, PPM or BMP.
         size: (width, height) of the result in pixels.
         fit: ``pad`` or ``stretch``.
         bits: 8 or 16.
         window: ``auto``, ``full``, ``percentile`` or ``CENTRE,WIDTH``.
+        range: Which values of a picture are black and white: ``auto``, ``HIGH``, ``LOW,HIGH`` or
+            ``percentile``.
 
     Returns:
         The finished image; ``pixels`` is uint8 or uint16 (rows, columns), ``geometry.matrix`` maps
@@ -214,7 +240,8 @@ def prepare(
         ConfigError: an option is wrong.
         RecordError: the file cannot be built; ``code`` says why.
     """
-    settings = Settings(size=size, fit=fit, bits=bits, window=window)
+    settings = Settings(size=size, fit=fit, bits=bits, window=window, range=range)
     path = Path(path)
     data = Folder(path.parent).read(path.name)
-    return finish(data, record_of(path), steps(settings), voi=window)
+    check_options(data, settings)
+    return pipeline.run(steps(settings), open_image(data, record_of(path), settings))

@@ -23,6 +23,7 @@ from mammoprep.worker import Child, ending
 
 SOURCE = "dicom"
 MAGIC, MAGIC_AT = b"DICM", 128
+NOT_DICOM = "not_dicom"
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,13 @@ class Prepared:
 def prepare_files(
     path: str | Path, settings: Mapping[str, Any], *, workers: int = 1
 ) -> Iterator[Prepared]:
-    """Yield what a build would make of a DICOM file, or of all files of a folder or a zip.
+    """Yield what a build would make of a DICOM file or picture, or of a folder or zip of DICOM.
 
     Nothing of a header but what a build's samples hold is in the result, and no identifier.
 
     Args:
-        path: A DICOM file, a folder, or a zip of such files, which is read in place.
+        path: A DICOM file, a picture (PNG, TIFF ...), or a folder or zip of DICOM files, which is
+            read in place; pictures in there are left out, as masks and previews lie beside images.
         settings: Of ``dataset.json``, or those of them that say how a picture looks.
         workers: Child processes. The order of the results is that of the sorted paths.
 
@@ -157,7 +159,9 @@ def _one(job: _Job, record: Record, child: Child) -> Prepared:
     asked = {"survey": SOURCE, "input": record.input, "size": size, "ahead": None}
     header = child.ask(asked).header
     failure = header.get("failure")
-    if failure is None and (code := header["finding"]["excluded"]) is not None:
+    code = None if failure is not None else header["finding"]["excluded"]
+    # A file that somebody names may be a picture; whoever reads it says what else it is.
+    if code is not None and not (job.alone and code == NOT_DICOM):
         return replace(nothing, code=code, excluded=not job.alone)
     if failure is None:
         wanted = {"copies": [0], "tiles": 0, "ahead": None}

@@ -59,8 +59,9 @@ CODES: dict[str, tuple[str, str]] = {
         "Nothing; the expression is in `settings.where` of dataset.json.",
     ),
     "not_dicom": (
-        "The file is not DICOM.",
-        "Nothing, if other files are expected in the folder; otherwise download it again.",
+        "The file is neither DICOM nor, where a table names it, a picture that is read; the detail"
+        " names what it is.",
+        "Nothing, if other files are expected in the folder; otherwise do what the detail says.",
     ),
     "not_an_image": (
         "The file holds no picture: a report, a presentation state or another kind of object.",
@@ -151,6 +152,15 @@ CODES: dict[str, tuple[str, str]] = {
         "The window or VOI LUT is malformed and no other one is usable.",
         "Build with another `--window`, for example full or percentile.",
     ),
+    "picture_unsupported": (
+        "A kind of picture that is not read, such as floating point, four inks or 12-bit JPEG; the"
+        " detail says which.",
+        "Save it as PNG or TIFF with 8 or 16 bits a sample and one channel.",
+    ),
+    "window_not_applicable": (
+        "The window or range that was asked for does not apply to this kind of file.",
+        "Leave it out, or see docs/grayscale.md, Pictures; `--range` gives pictures a range.",
+    ),
     "burned_in": (
         "The header says that text is burned into the picture; it may name a person.",
         "Look at the picture, and remove the text before using it.",
@@ -234,6 +244,10 @@ CODES: dict[str, tuple[str, str]] = {
     "polarity_suspect": (
         "The background is brighter than the breast, as if black and white were exchanged.",
         "Look at it; scanned film with a white border is a harmless cause.",
+    ),
+    "half_lost": (
+        "The picture breaks off along a straight line and is one colour from there on.",
+        "Usually a download or a conversion that was interrupted; get the original again.",
     ),
     "mask_mismatch": (
         "The lesion mask does not fit the image: another size, shape or place.",
@@ -322,8 +336,18 @@ CODES: dict[str, tuple[str, str]] = {
         "The picture has colours; their brightness was kept.",
         "Look at it: coloured marks on a grey picture become grey marks.",
     ),
+    "range_unused": (
+        "A picture leaves most of its range unused, and is dark or nearly black; it was not"
+        " stretched.",
+        "Say what its largest value can be: `--range 4095` for 12 bits, or a range column.",
+    ),
+    "range_clipped": (
+        "A picture has values outside of the range that table, option or file state; they were cut"
+        " to it.",
+        "Check the range: it is likely that of another device or depth.",
+    ),
     "exif_orientation_ignored": (
-        "The JPEG says that it should be shown turned; it was read as stored.",
+        "The picture says that it should be shown turned; it was read as stored.",
         "Nothing: outlines are given for the picture as stored.",
     ),
     "crop_fallback": (

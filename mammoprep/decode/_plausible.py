@@ -1,4 +1,4 @@
-"""Is a decoded picture a mammogram at all? Cheap figures of an overview of it."""
+"""Is a decoded picture a whole mammogram at all? Cheap figures of an overview of it."""
 
 import math
 from typing import Any
@@ -18,12 +18,16 @@ FRAME = 0.02
 LEAST_FRAME_SHARE = 0.5
 CONTRAST = 0.1
 FEWEST_CELLS = 16
+LEAST_LOST = 0.2  # of the rows: what is lost of a portrait picture must leave a landscape one
+LEAST_BROKEN = 0.3  # of the columns: a breast that ends by itself, with a round edge, fills less
+SAME = 1e-5
+SEAM = 2
 
 
 def check_picture(
     pixels: NDArray[np.float32], padding: Mask | None
 ) -> tuple[Finding | None, dict[str, float]]:
-    """Check that presentation values show something, that it is no noise, and no negative.
+    """Check that presentation values show something, whole, that is no noise and no negative.
 
     Args:
         pixels: (rows, columns) in [0, 1], a whole picture at any resolution.
@@ -31,7 +35,7 @@ def check_picture(
 
     Returns:
         (code, detail) of the first check that fails, or None: ``blank_image``, ``nonsense_image``,
-        ``polarity_suspect``. And the figures that were compared.
+        ``half_lost``, ``polarity_suspect``. And the figures that were compared.
     """
     deviation = _deviation(pixels, padding)
     notes = {"deviation": round(deviation, 5)}
@@ -42,7 +46,9 @@ def check_picture(
     noise = _coarse_share(cells[valid], deviation)
     measured = np.ones(pixels.shape, bool) if padding is None else ~padding
     polarity = _polarity(pixels, measured)
-    return _noise(noise) or _negative(polarity), {**notes, **noise, **polarity}
+    lost = _lost_share(pixels, padding)
+    doubt = _noise(noise) or _lost(lost) or _negative(polarity)
+    return doubt, {**notes, **noise, **lost, **polarity}
 
 
 def is_blank(pixels: NDArray[np.float32]) -> bool:
@@ -78,6 +84,40 @@ def _noise(figures: dict[str, float]) -> Finding | None:
         return None
     found = f"{share} of the variance is coarser than {CELL} pixels"
     return "nonsense_image", f"{found}, at least {LEAST_COARSE_SHARE} needed"
+
+
+def _lost_share(pixels: NDArray[np.float32], padding: Mask | None) -> dict[str, float]:
+    """Measure the share of rows, from the first or the last on, where decoding seems to have ended.
+
+    Such rows hold one value; the picture meets them along a straight line, with much that is not
+    background there; and what is left is no longer portrait, as films and detectors are. Bands of
+    black that were set beside or below a whole picture do not have all three.
+    """
+    alike = pixels.max(axis=1) - pixels.min(axis=1) <= SAME
+    if padding is not None:
+        alike &= ~padding.any(axis=1)
+    return {"lost_share": max(_lost_below(pixels, alike), _lost_below(pixels[::-1], alike[::-1]))}
+
+
+def _lost_below(pixels: NDArray[np.float32], alike: Mask) -> float:
+    """Return the share of rows at the end that hold one value after the picture broke off, or 0."""
+    rows, columns = pixels.shape
+    kept = rows - (int(np.argmin(alike[::-1])) if not alike.all() else rows)
+    seam = kept - SEAM  # a row that mixes both, and the blocks of a JPEG
+    if seam < 0 or rows - kept < LEAST_LOST * rows or kept > columns:
+        return 0.0
+    lost = pixels[kept:]
+    if float(lost.max() - lost.min()) > SAME:
+        return 0.0
+    broken = np.abs(pixels[seam] - lost[0, 0]) > CONTRAST
+    return round((rows - kept) / rows, 4) if broken.mean() >= LEAST_BROKEN else 0.0
+
+
+def _lost(figures: dict[str, float]) -> Finding | None:
+    share = figures["lost_share"]
+    if not share:
+        return None
+    return "half_lost", f"{share} of the rows hold one value, from a straight line on"
 
 
 def _polarity(cells: NDArray[np.float32], valid: Mask) -> dict[str, float]:

@@ -180,8 +180,9 @@ def _weigh(doubt: tuple[str, str] | None, parsed: _Parsed, record: Record) -> tu
     """Return a doubtful picture's code as a warning where it is no failure, else raise it."""
     if doubt is None:
         return ()
-    # Nothing is known about the border of a picture that nobody says is a mammogram.
-    known = doubt[0] != "polarity_suspect" or _kind.says_breast(parsed.facts.kind)
+    # Nothing is known about border and shape of a picture that nobody says is a mammogram.
+    shape = doubt[0] in ("polarity_suspect", "half_lost")
+    known = not shape or _kind.says_breast(parsed.facts.kind)
     if known and not parsed.excluded:
         raise RecordError(*doubt)
     return (doubt[0],)

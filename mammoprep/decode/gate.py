@@ -9,6 +9,7 @@ import zlib
 from dataclasses import dataclass
 
 from mammoprep.core.errors import RecordError
+from mammoprep.decode import _formats
 from mammoprep.decode._codestream import Codestream, read_codestream
 from mammoprep.decode._facts import PixelFormat
 from mammoprep.decode._flaws import find_flaw
@@ -52,7 +53,7 @@ def check_file(data: bytes) -> FileMeta:
     if len(data) > MOST_FILE_BYTES:
         raise RecordError("header_bounds", f"{len(data)} bytes, the limit is {MOST_FILE_BYTES}")
     if data[128:132] != b"DICM":
-        raise RecordError("not_dicom", "no DICM prefix after 128 bytes")
+        raise RecordError("not_dicom", _formats.describe(data))
     meta = _file_meta(data)
     if meta.transfer_syntax == DEFLATED:
         check_inflation(memoryview(data)[meta.end :])

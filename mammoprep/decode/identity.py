@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from mammoprep.core.errors import RecordError
 from mammoprep.core.schema import LATERALITIES, Record
-from mammoprep.decode import _kind, gate
+from mammoprep.decode import _formats, _kind, gate
 from mammoprep.decode._terms import SOP_NAMES
 from mammoprep.decode._values import element, nesting
 from mammoprep.decode.header import PIXEL_DATA, parse, read_facts
@@ -36,6 +36,7 @@ class Identity:
         laterality: ``L``, ``R`` or None.
         view: One of ``core.schema.VIEWS`` or None.
         manufacturer: One of a fixed list, ``other``, or None.
+        what: What a file that is no DICOM is, one of a fixed list; else None.
     """
 
     excluded: str | None
@@ -47,6 +48,7 @@ class Identity:
     laterality: str | None = None
     view: str | None = None
     manufacturer: str | None = None
+    what: str | None = None
 
 
 def identify(data: bytes, record: Record) -> Identity:
@@ -66,7 +68,7 @@ def identify(data: bytes, record: Record) -> Identity:
             raise
         if begins_with_elements(data):
             raise RecordError("no_transfer_syntax", "a data set without the DICM prefix") from None
-        return Identity("not_dicom")
+        return Identity("not_dicom", what=_formats.told(data)[0])
     if _kind.is_no_image(meta.sop_class):
         return Identity("not_an_image")
     dataset = parse(data)

@@ -17,7 +17,7 @@ from scipy.ndimage import find_objects, label
 from mammoprep.core.errors import RecordError
 from mammoprep.core.mask_values import Meaning
 from mammoprep.core.schema import Lesion, MaskFile
-from mammoprep.decode import _mask_dicom, raster
+from mammoprep.decode import _mask_dicom, _mask_file, raster
 from mammoprep.decode._mask_values import Layer, Numbers, Part, layer_of
 
 Mask = NDArray[np.uint8]
@@ -106,7 +106,7 @@ def _holes(mask: Mask) -> int:
 
 def _layers(data: bytes, file: MaskFile, meaning: Meaning) -> Iterator[Layer]:
     if raster.is_picture(data):
-        yield layer_of(raster.read_stored(data), file, meaning)
+        yield layer_of(_mask_file.read(data), file, meaning)
     else:
         yield from _mask_dicom.layers(data, file, meaning)
 

@@ -37,7 +37,7 @@ def fingerprint(data: bytes) -> dict[str, Any]:
     """Return what is compared of a picture: a grey thumbnail, as plain JSON values.
 
     Args:
-        data: A whole PNG, JPEG, PGM, PPM or BMP file.
+        data: A whole picture file, of any kind that ``raster`` reads.
 
     Returns:
         ``size``: (rows, columns) of the thumbnail, the longer of 96, and ``grey``: its bytes, row
@@ -48,8 +48,9 @@ def fingerprint(data: bytes) -> dict[str, Any]:
     """
     values, top, _ = raster.read_values(data)
     grey: Any = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY) if values.ndim == 3 else values
-    if top > 255:
-        grey = (grey >> 8).astype(np.uint8)
+    if top != 255:  # of another depth: spread over eight bits, or the upper eight of more
+        bits = top.bit_length()
+        grey = (grey >> (bits - 8) if bits > 8 else grey * (255 // top)).astype(np.uint8)
     scale = SIDE / max(grey.shape)
     rows, columns = (max(LEAST_SIDE, round(side * scale)) for side in grey.shape)
     small = cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA)

@@ -4,7 +4,7 @@ Headers and paths of such files name people. So the headers are read in ``survey
 and what leaves it are keyed hashes; see ``core.pseudonyms``.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +21,7 @@ SOURCE = "dicom"
 SUFFIXES = (".dcm", ".dicom", "dicomdir")
 MAGIC, MAGIC_AT = b"DICM", 128
 TRIED = 64
+POINTER = "a Git LFS pointer"
 EXAM = {("L", "CC"), ("L", "MLO"), ("R", "CC"), ("R", "MLO")}
 
 Finding = Mapping[str, Any]
@@ -104,6 +105,7 @@ def survey(data: bytes, secret: str) -> dict[str, Any]:
         "laterality": found.laterality,
         "view": found.view,
         "manufacturer": found.manufacturer,
+        "what": found.what,
     }
 
 
@@ -129,7 +131,8 @@ def settle(
             again = first.get(found["image"], record.name) != record.name
             settled.append(_described(record, found, people.group(found) or record.name, again))
     images = [found for name, found in taken.items() if first.get(found["image"], name) == name]
-    return _with_exams(settled), [*_group_lines(images, people), *_copy_lines(taken, first)]
+    lines = [*_group_lines(images, people), *_copy_lines(taken, first)]
+    return _with_exams(settled), [*lines, *_foreign_lines(records, seen)]
 
 
 def _first_of_each(taken: Mapping[str, Finding]) -> dict[str | None, str]:
@@ -219,6 +222,22 @@ def _group_lines(images: Sequence[Finding], people: _People) -> list[str]:
         f"the patient of their study, {studies:,} are grouped by study, {alone:,} stand alone. "
         "A patient with several of these may be on two sides of a split."
     ]
+
+
+def _foreign_lines(records: Sequence[Record], seen: Mapping[str, Finding]) -> list[str]:
+    """Return a line about files that are named as DICOM, or stand for a file, and are none."""
+    found = Counter(
+        str(seen[record.name]["what"])
+        for record in records
+        if record.name in seen
+        and seen[record.name].get("what") is not None
+        and (record.input.lower().endswith(SUFFIXES) or seen[record.name]["what"] == POINTER)
+    )
+    if not found:
+        return []
+    told = ", ".join(f"{number:,} x {what}" for what, number in sorted(found.items()))
+    hint = " git lfs pull fetches what a pointer stands for." if POINTER in found else ""
+    return [f"{found.total():,} files are named as DICOM and are none: {told}.{hint}"]
 
 
 def _copy_lines(taken: Mapping[str, Finding], first: Mapping[str | None, str]) -> list[str]:

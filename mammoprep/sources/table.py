@@ -257,7 +257,9 @@ def _record(image: _Image, names: list[str], card: Card) -> Record:
 
 def _key(path: str) -> str:
     """Return the key of a path; where letters get lost in it, 8 hexadecimal digits tell apart."""
-    name = re.sub(r"\.(dcm|dicom|png|jpe?g|pgm|ppm|bmp)$", "", path, flags=re.IGNORECASE)
+    name = re.sub(
+        r"\.(dcm|dicom|png|jpe?g|pgm|ppm|bmp|tiff?|jp2|j2k)$", "", path, flags=re.IGNORECASE
+    )
     digest = "" if name.isascii() else f"-{sha256(path.encode()).hexdigest()[:8]}"
     return make_key("table", f"{name or path}{digest}")
 

@@ -198,6 +198,22 @@ def test_the_first_by_path_that_is_taken_is_kept() -> None:
     assert lines[-1].startswith("1 files")
 
 
+def test_files_that_are_named_as_dicom_and_are_none_are_told_apart() -> None:
+    names = ("a.dcm", "b.DCM", "c", "page.html", "d.dcm")
+    records = [Record(key=n, source="dicom", group=n, input=n, alias=n) for n in names]
+    kinds = ("a Git LFS pointer", "an HTML page", "a Git LFS pointer", "an HTML page")
+    found = {
+        name: {**finding(excluded="not_dicom"), "what": what}
+        for name, what in zip(names, kinds, strict=False)
+    }
+    settled, lines = dicom.settle(records, {**found, "d.dcm": finding(study="s", patient="p")})
+    assert [record.excluded for record in settled] == ["not_dicom"] * 4 + [None]
+    assert lines[-1].startswith("3 files are named as DICOM and are none")
+    assert "2 x a Git LFS pointer, 1 x an HTML page" in lines[-1]
+    assert "git lfs pull" in lines[-1]
+    assert "page.html" not in lines[-1]
+
+
 @pytest.mark.slow
 def test_files_of_no_interest_move_no_patient_to_another_fold(
     made: Path, raw: Path, key: Path, tmp_path: Path

@@ -266,7 +266,7 @@ def test_colours_of_a_palette_are_labels_where_0_is_black() -> None:
 
 def test_deep_colours_are_not_read_by_their_upper_half() -> None:
     with_two_bytes = b"P6\n96 80\n65535\n" + rgb(u16(squares([1]))).astype(">u2").tobytes()
-    assert refused(with_two_bytes).code == "decode_error"
+    assert np.array_equal(read(with_two_bytes).mask > 0, squares([1]) > 0)
     assert read(ppm(squares([9]), 9)).mask.any()
 
 

@@ -341,6 +341,7 @@ def test_a_false_end_behind_a_cut_of_jpeg_may_pass_but_raises_nothing_else(kind:
         for part in SIXTEENTHS
     }
     doubts = {"bits_exceed_stored", "blank_image", "nonsense_image", "polarity_suspect"}
+    doubts |= {"half_lost"}  # what the decoder filled in is one colour
     assert ended <= DAMAGED | doubts | {"different"}
     assert "same" not in ended
 
