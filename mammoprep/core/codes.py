@@ -347,7 +347,8 @@ CODES: dict[str, tuple[str, str]] = {
         "Compare its brightness with the other machines below.",
     ),
     "rescale_invalid": (
-        "The rescale slope is 0 or no number of an image, and was not applied.",
+        "The rescale slope is 0, or slope or intercept is no number of an image; neither was"
+        " applied.",
         "Nothing, unless the brightness looks wrong.",
     ),
     "window_invalid": (
@@ -398,6 +399,10 @@ CODES: dict[str, tuple[str, str]] = {
     "excess_bytes": (
         "Bytes follow the picture in the pixel data; they were passed over.",
         "Look at some: rows that shift sideways mean that Rows or Columns are wrong.",
+    ),
+    "sign_assumed": (
+        "The header does not say whether pixels have a sign; they were read without one.",
+        "Look at some: a signed picture read so has black and white parts that should meet.",
     ),
     "sign_mismatch": (
         "The compressed picture has another sign than Pixel Representation says; all"

@@ -105,6 +105,7 @@ def check_pixels(pixels: PixelFormat) -> None:
         "Bits Allocated": pixels.bits_allocated,
         "Bits Stored": pixels.bits_stored,
         "Photometric Interpretation": pixels.photometric,
+        "Pixel Representation": None if pixels.sign_stated is False else pixels.signed,
     }
     if missing := [name for name, value in needed.items() if value is None]:
         raise RecordError("header_missing", f"no usable {', '.join(missing)}")

@@ -15,8 +15,10 @@ from mammoprep.decode._facts import Facts, Grey, Kind, PixelFormat, Place
 from mammoprep.decode._luts import LutItem, read_items
 from mammoprep.decode._values import (
     PYDICOM_ERRORS,
+    element,
     integer,
     is_cut,
+    is_garbage,
     items,
     number,
     numbers,
@@ -73,7 +75,8 @@ def read_facts(dataset: Dataset, transfer_syntax: str, meta_sop_class: str | Non
     kind = _kind(dataset, meta_sop_class)
     named = text(dataset, 0x00080016) or meta_sop_class
     bare = () if named else ("sop_class_missing",)
-    odd = (*bare, *grey_odd, *place_odd)
+    unsigned = ("sign_assumed",) if pixels.sign_stated is None else ()
+    odd = (*bare, *unsigned, *grey_odd, *place_odd)
     return Facts(kind, pixels, grey, place, tuple(dict.fromkeys(odd)))
 
 
@@ -142,6 +145,8 @@ def _pixels(dataset: Dataset, transfer_syntax: str) -> PixelFormat:
         high_bit = bits_stored - 1
     samples = integer(dataset, 0x00280002)
     data = dataset.get_item(PIXEL_DATA, keep_deferred=True)
+    sign = integer(dataset, 0x00280103)
+    silent = element(dataset, 0x00280103) is None
     return PixelFormat(
         transfer_syntax=transfer_syntax,
         rows=integer(dataset, 0x00280010),
@@ -151,9 +156,10 @@ def _pixels(dataset: Dataset, transfer_syntax: str) -> PixelFormat:
         bits_allocated=integer(dataset, 0x00280100),
         bits_stored=bits_stored,
         high_bit=high_bit,
-        signed=integer(dataset, 0x00280103) == 1,
+        signed=sign == 1,
         overlay_bits=_overlay_bits(dataset),
         word_vr=None if data is None else data.VR,
+        sign_stated=None if silent else sign in (0, 1),
     )
 
 
@@ -213,10 +219,10 @@ def _voi(dataset: Dataset) -> tuple[_Voi, tuple[str, ...]]:
 
 def _rescale(dataset: Dataset) -> tuple[float | None, float | None, tuple[str, ...]]:
     """Return slope and intercept, both of one place, and a warning where places differ."""
-    places = [
-        (number(place, 0x00281053), number(place, 0x00281052))
-        for place in (dataset, *_groups(dataset, _PIXEL_VALUES))
-    ]
+    groups = (dataset, *_groups(dataset, _PIXEL_VALUES))
+    if any(is_garbage(place, tag) for place in groups for tag in (0x00281053, 0x00281052)):
+        return None, None, ("rescale_invalid",)
+    places = [(number(place, 0x00281053), number(place, 0x00281052)) for place in groups]
     stated = [place for place in places if place != (None, None)]
     slope, intercept = next(iter(stated), (None, None))
     return slope, intercept, _conflict(stated)
@@ -267,16 +273,18 @@ def _view(dataset: Dataset) -> tuple[str | None, tuple[str, ...]]:
 def _spacing(
     dataset: Dataset,
 ) -> tuple[tuple[float, float] | None, str | None, tuple[str, ...]]:
+    # A spacing at the detector says nothing about the breast where the magnification is unknown.
+    unknown = is_garbage(dataset, 0x00181114)
     magnification = number(dataset, 0x00181114)
     factor = magnification if magnification and 0.1 <= magnification <= 20 else 1.0
     places = (dataset, *_groups(dataset, _PIXEL_MEASURES))
     stated = [values for place in places if (values := numbers(place, 0x00280030))]
     sources = (
-        ("imager_pixel_spacing", numbers(dataset, 0x00181164), factor),
+        ("imager_pixel_spacing", () if unknown else numbers(dataset, 0x00181164), factor),
         ("pixel_spacing", next(iter(stated), ()), 1.0),
         ("nominal_scanned_pixel_spacing", numbers(dataset, 0x00182010), 1.0),
     )
-    odd = _conflict(stated)
+    odd = (*_conflict(stated), *(("spacing_invalid",) if unknown else ()))
     for name, values, divisor in sources:
         if not values:
             continue

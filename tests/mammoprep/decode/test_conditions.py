@@ -531,6 +531,58 @@ def test_words_of_32_and_of_1_bit_are_named_so(bits: int) -> None:
     assert (found.code, str(bits) in found.detail) == ("bits_unsupported", True)
 
 
+# Values that are no numbers, and types that are none
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "garbled"), [("RescaleSlope", 1.5, "1,5"), ("RescaleIntercept", 20.5, "20,5")]
+)
+def test_a_rescale_with_a_comma_is_said_and_not_half_applied(
+    name: str, value: float, garbled: str
+) -> None:
+    rescale = {"RescaleSlope": 2, "RescaleIntercept": 100, name: value}
+    data = dicom(breast(), 12, **rescale, **WINDOW)
+    wrong = data.replace(str(value).encode(), garbled.encode())
+    assert wrong != data
+    found = read_image(wrong, RECORD)
+    np.testing.assert_array_equal(
+        found.pixels, read_image(dicom(breast(), 12, **WINDOW), RECORD).pixels
+    )
+    assert found.warnings == ("rescale_invalid",)
+
+
+def test_a_magnification_that_is_no_number_leaves_the_spacing_unknown() -> None:
+    at_detector = {"ImagerPixelSpacing": [0.1, 0.1]}
+    data = dicom(breast(), 12, EstimatedRadiographicMagnificationFactor=1.5, **at_detector)
+    assert read_image(data, RECORD).geometry.stored_spacing_mm == pytest.approx((1 / 15, 1 / 15))
+    found = read_image(data.replace(b"1.5 ", b"1,5 "), RECORD)
+    assert found.geometry.stored_spacing_mm is None
+    assert "spacing_invalid" in found.warnings
+
+
+def test_a_text_of_unknown_type_is_read() -> None:
+    data = dicom(breast(), 12, VOILUTFunction="SIGMOID", NumberOfFrames=1, **WINDOW)
+    for head in (b"\x28\x00\x56\x10CS", b"\x28\x00\x04\x00CS"):
+        at = data.index(head) + 4
+        length = data[at + 2 : at + 4]
+        data = data[:at] + b"UN\0\0" + length + b"\0\0" + data[at + 4 :]
+    found = read_image(data, RECORD)
+    assert found.acquisition.voi_function == "SIGMOID"
+    assert found.acquisition.photometric == "MONOCHROME2"
+
+
+def test_a_number_of_frames_of_unknown_type_is_read() -> None:
+    data = dicom(breast(), 12, frame=breast().tobytes() * 3, NumberOfFrames=3)
+    wrong = data.replace(b"\x28\x00\x08\x00IS\x02\0", b"\x28\x00\x08\x00UN\0\0\x02\0\0\0")
+    assert wrong != data
+    assert failure(wrong).code == "multiframe"
+
+
+def test_a_sign_that_nobody_states_is_said_and_one_that_is_neither_is_refused() -> None:
+    assert warnings_of(dicom(breast(), 12, PixelRepresentation=None, **WINDOW)) == ("sign_assumed",)
+    assert failure(dicom(breast(), 12, PixelRepresentation=2)).code == "header_missing"
+
+
 # The files of the public reports
 
 RIGHT: dict[str, tuple[str, ...] | str] = {
