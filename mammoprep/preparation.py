@@ -14,7 +14,7 @@ from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.positives import names_finding
 from mammoprep.core.schema import UNUSABLE, MaskFile, Record, make_key
 from mammoprep.core.tree import Folder
-from mammoprep.decode import dicom, masks, raster
+from mammoprep.decode import dicom, gate, masks, raster
 from mammoprep.image import MammoImage
 from mammoprep.patches import Cutter
 
@@ -105,7 +105,7 @@ def open_image(
             window=settings.window,
             mammogram=settings.crop != "none",
         )
-    if record.range is not None and data[128:132] == b"DICM":
+    if record.range is not None and gate.is_dicom(data):
         found = "a range is for pictures; DICOM states its own values"
         raise RecordError("window_not_applicable", found)
     return dicom.open_image(
@@ -202,7 +202,7 @@ def check_options(data: bytes, settings: Settings) -> None:
     """
     if raster.is_picture(data):
         settings.check_picture_window()
-    elif settings.range != "auto" and data[128:132] == b"DICM":
+    elif settings.range != "auto" and gate.is_dicom(data):
         raise ConfigError("--range is for pictures; DICOM states its own values: leave it out.")
 
 

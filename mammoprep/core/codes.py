@@ -125,16 +125,44 @@ CODES: dict[str, tuple[str, str]] = {
         "Export the file again; the detail names what is missing.",
     ),
     "header_bounds": (
-        "Rows, columns, frames or nesting are beyond what a mammogram has; nothing was decoded.",
+        "Rows, columns, bits, frames or nesting are beyond what a mammogram has or"
+        " contradict each other; nothing was decoded.",
         "Treat the file as damaged or hostile; get it again from its source.",
+    ),
+    "prefix_missing": (
+        "The file holds elements of DICOM, but not the mark DICM after 128 bytes that"
+        " begins such a file.",
+        "Export it again as a complete DICOM file; other programs do not read it either.",
+    ),
+    "syntax_mismatch": (
+        "The transfer syntax says another encoding than the data have: compressed or not,"
+        " another codec, or another byte order.",
+        "Export the file again, or correct Transfer Syntax UID; pixels and header are not damaged.",
+    ),
+    "float_pixels": (
+        "The pixels are floating-point numbers (Float or Double Float Pixel Data), which"
+        " are not read.",
+        "Export the For Presentation image, with whole numbers of 8 or 16 bits.",
+    ),
+    "bits_unsupported": (
+        "The pixels have a number of bits that is legal in DICOM and not read here, such"
+        " as 1 or 32.",
+        "Export them with 8 or 16 bits allocated and 6 or more stored.",
+    ),
+    "frames_mismatch": (
+        "The pixel data hold more pictures than Number of Frames says; which one is meant"
+        " is unknown.",
+        "Ask the source of the data; export single frames, or correct Number of Frames.",
     ),
     "size_mismatch": (
         "The compressed picture has another size than the header says.",
         "Get the file again; header or pixels belong to another image.",
     ),
     "precision_mismatch": (
-        "The compressed picture has more bits or another sign than the header allows.",
-        "Get the file again; if all files of a device fail so, report it as a bug.",
+        "The compressed picture has more bits than the header allows, or another sign for"
+        " which readers differ.",
+        "Get the file again; if all files of a device fail so, ask its maker which of the"
+        " two is right.",
     ),
     "bits_exceed_stored": (
         "Pixels use bits that Bits Stored excludes, so their values are ambiguous.",
@@ -142,7 +170,8 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "pixel_length_mismatch": (
         "There are fewer or more bytes of pixels than rows, columns and bits require.",
-        "The file was probably cut; download it again.",
+        "Fewer: the file was probably cut, download it again. More: header and pixels are"
+        " of two pictures.",
     ),
     "not_monochrome": (
         "The image has colour or a palette where a grey image is expected.",
@@ -418,7 +447,8 @@ CODES: dict[str, tuple[str, str]] = {
         "Compare its brightness with the other machines below.",
     ),
     "rescale_invalid": (
-        "The rescale slope is 0 or no number of an image, and was not applied.",
+        "The rescale slope is 0, or slope or intercept is no number of an image; neither was"
+        " applied.",
         "Nothing, unless the brightness looks wrong.",
     ),
     "window_invalid": (
@@ -460,6 +490,34 @@ CODES: dict[str, tuple[str, str]] = {
     "spacing_invalid": (
         "The pixel spacing is malformed or implausible and was ignored.",
         "Do not measure in millimetres on these images.",
+    ),
+    "file_meta_odd": (
+        "The file begins otherwise than DICOM demands (no preamble, no meta information,"
+        " or an odd one); the encoding was taken from its elements.",
+        "Nothing, unless the pictures look wrong; export such files again to be rid of it.",
+    ),
+    "excess_bytes": (
+        "Bytes follow the picture in the pixel data; they were passed over.",
+        "Look at some: rows that shift sideways mean that Rows or Columns are wrong.",
+    ),
+    "sign_assumed": (
+        "The header does not say whether pixels have a sign; they were read without one.",
+        "Look at some: a signed picture read so has black and white parts that should meet.",
+    ),
+    "sign_mismatch": (
+        "The compressed picture has another sign than Pixel Representation says; all"
+        " values mean the same either way.",
+        "Nothing; report it to the maker of the device.",
+    ),
+    "lut_first_sign": (
+        "The first value that a LUT maps has a type that does not fit the range of its"
+        " input, or both signs fit; the range decided, else the type.",
+        "Compare its brightness with the other machines below.",
+    ),
+    "frame_groups_conflict": (
+        "The header and its functional groups differ about window, rescale or spacing;"
+        " the header's own value was used, else the frame's.",
+        "Compare its brightness with the other machines below.",
     ),
     "lut_depth_understated": (
         "The VOI LUT holds larger values than its stated depth; the larger depth was used.",

@@ -29,6 +29,7 @@ class Codestream:
         components: Number of components.
         precision: Bits of a sample.
         signed: Whether samples have a sign; None where the format cannot say (JPEG).
+        excess: Whether bytes that are no filling follow it in its frame.
     """
 
     family: str
@@ -37,6 +38,7 @@ class Codestream:
     components: int
     precision: int
     signed: bool | None
+    excess: bool = False
 
 
 def read_codestream(data: bytes) -> Codestream | None:

@@ -52,6 +52,7 @@ class PixelFormat:
         signed: Whether stored values are two's complement.
         overlay_bits: Bits of a word that embedded overlays claim.
         word_vr: VR of the pixel data, None in implicit syntaxes.
+        sign_stated: Whether Pixel Representation is 0 or 1; None where it is absent.
     """
 
     transfer_syntax: str
@@ -65,6 +66,7 @@ class PixelFormat:
     signed: bool
     overlay_bits: int
     word_vr: str | None
+    sign_stated: bool | None = True
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ _MOST_LEVELS = 32
 _MOST_TILE_PARTS = 1 << 16
 _MOST_BLOCKS = 1 << 20  # 16 x 16 pixels each in the largest picture; usual are 64 x 64
 _SOT_BYTES = b"\xff\x90"
+_STARTS = {"jpeg2000": b"\xff\x4f\xff\x51"}  # of JPEG and JPEG-LS: SOI and the next marker
+_JPEG_START = b"\xff\xd8\xff"
 
 
 def find_flaw(data: bytes, found: Codestream) -> tuple[str, str] | None:
@@ -38,19 +40,30 @@ def find_flaw(data: bytes, found: Codestream) -> tuple[str, str] | None:
     What is checked is what the standards demand of every codestream: JPEG and JPEG-LS have one
     frame header and an end of image (10918-1 B.2.1); JPEG 2000 has tile-parts as long as they say,
     at least one for each tile, and an end of codestream (15444-1 A.4). Damage inside the coded
-    samples shows in none of these.
+    samples shows in none of these. A second codestream behind the first is a second picture, which
+    every decoder would pass over.
 
     Args:
         data: One frame.
         found: What ``read_codestream`` returned for it.
     """
+    end = find_end(data, found)
+    return end if isinstance(end, tuple) else None
+
+
+def find_end(data: bytes, found: Codestream) -> tuple[str, str] | int:
+    """Return the offset after a codestream's last marker, or what ``find_flaw`` returns."""
     try:
-        return _jpeg2000_flaw(data) if found.family == "jpeg2000" else _jpeg_flaw(data)
+        end = _jpeg2000_end(data) if found.family == "jpeg2000" else _jpeg_end(data)
     except struct.error:
         return "decode_error", "the codestream ends inside its headers"
+    if isinstance(end, int) and data.find(_STARTS.get(found.family, _JPEG_START), end) >= 0:
+        return "frames_mismatch", "a second codestream follows the first one in its frame"
+    return end
 
 
-def _jpeg_flaw(data: bytes) -> tuple[str, str] | None:
+def _jpeg_end(data: bytes) -> tuple[str, str] | int:
+    """Return the offset after the end of image, or what is wrong before it."""
     headers = list(jpeg_segments(data))
     if sum(marker in SOF for marker, _ in headers) != 1 or headers[-1][0] != SOS:
         return "decode_error", "the codestream has not one frame header and then a scan"
@@ -58,7 +71,7 @@ def _jpeg_flaw(data: bytes) -> tuple[str, str] | None:
     for match in _AFTER_SCAN.finditer(data, headers[-1][1] + 2):
         marker = data[match.start() + 1]
         if marker == EOC[1]:
-            return None
+            return match.end()
         if marker != SOS:
             return "decode_error", "the codestream has a second frame header"
         scans += 1
@@ -67,7 +80,8 @@ def _jpeg_flaw(data: bytes) -> tuple[str, str] | None:
     return "decode_error", "the codestream has no end: it was cut off"
 
 
-def _jpeg2000_flaw(data: bytes) -> tuple[str, str] | None:
+def _jpeg2000_end(data: bytes) -> tuple[str, str] | int:
+    """Return the offset after the end of codestream, or what is wrong before it."""
     start = (jp2_codestream(data) if data[:12] == JP2_SIGNATURE else 0) or 0
     tiles = _tiles(data, start)
     if not 1 <= tiles <= _MOST_TILES:
@@ -76,13 +90,14 @@ def _jpeg2000_flaw(data: bytes) -> tuple[str, str] | None:
     seen, inner, end = _tile_parts(data, first)
     if data[end : end + 2] == _SOT_BYTES:
         return "header_bounds", f"the codestream has more than {_MOST_TILE_PARTS} tile-parts"
-    if data.find(EOC, end) < 0:
+    last = data.find(EOC, end)
+    if last < 0:
         return "decode_error", "the codestream has no end: it was cut off"
     if len(seen) < tiles:
         return "decode_error", f"the codestream has {len(seen)} of its {tiles} tiles"
     if any(tiles * _blocks(data, start, coding) > _MOST_BLOCKS for coding in {*main, *inner}):
         return "header_bounds", f"the codestream has more than {_MOST_BLOCKS} code-blocks"
-    return None
+    return last + len(EOC)
 
 
 def _tiles(data: bytes, start: int) -> int:

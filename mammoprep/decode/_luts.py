@@ -10,6 +10,8 @@ from pydicom.dataset import Dataset
 from mammoprep.decode._values import Element, element, integers
 
 Values = NDArray[np.float64]
+_SIGN = 1 << 15
+SIGN_DOUBTFUL = "lut_first_sign"
 
 
 @dataclass(frozen=True)
@@ -18,13 +20,14 @@ class LutItem:
 
     Attributes:
         first: First mapped value as a 16-bit pattern.
-        first_signed: Whether the header says that the pattern has a sign.
+        first_signed: Whether the header says that the pattern has a sign; None where its encoding
+            states no types.
         depth: Declared bits of an entry.
         entries: The table's values, as many as the file has, float64.
     """
 
     first: int
-    first_signed: bool
+    first_signed: bool | None
     depth: int
     entries: Values
 
@@ -38,15 +41,42 @@ class LutItem:
         """Bits of the largest entry."""
         return int(self.entries.max()).bit_length()
 
-    def lookup(self, values: Values, *, signed: bool) -> Values:
+    def first_in(self, low: float, high: float) -> tuple[int, tuple[str, ...]]:
+        """Return the first mapped value with its sign, and a warning where that is doubtful.
+
+        The pattern is a signed number where the input can be negative (PS3.3 C.11.2.1.1), whatever
+        type a writer gave it; 16 bits hold no input that reaches from below 0 to above 32767, so
+        there the type decides. A table that none of the input would reach is read the other way
+        when the type allows it: otherwise the picture would be blank.
+
+        Args:
+            low: Least value of the input.
+            high: Largest value of the input.
+        """
+        if self.first < _SIGN:
+            return self.first, ()
+        signed = low < 0 and (high < _SIGN or self.first_signed is not False)
+        reached = {sign: self._reached(sign, low, high) for sign in (True, False)}
+        if not reached[signed] and reached[not signed] and self.first_signed in (None, not signed):
+            return self._first(not signed), (SIGN_DOUBTFUL,)
+        contradicted = self.first_signed not in (None, signed)
+        open_ = low < 0 and high >= _SIGN and all(reached.values())
+        return self._first(signed), ((SIGN_DOUBTFUL,) if contradicted or open_ else ())
+
+    def _first(self, signed: bool) -> int:
+        return self.first - 2 * _SIGN if signed else self.first
+
+    def _reached(self, signed: bool, low: float, high: float) -> bool:
+        first = self._first(signed)
+        return first <= high and first + self.entries.size > low
+
+    def lookup(self, values: Values, first: int) -> Values:
         """Return the entry of each value, clamped to the table's ends; values are rounded half up.
 
         Args:
             values: Input of the table, any shape.
-            signed: Whether that input can be negative, which decides the sign of ``first``.
+            first: First mapped value, from ``first_in``.
         """
-        negative = (signed or self.first_signed) and self.first >= 1 << 15
-        first = self.first - (1 << 16) if negative else self.first
         places = np.clip(np.floor(values + 0.5) - first, 0, self.entries.size - 1)
         found: Values = self.entries[places.astype(np.int64)]
         return found
@@ -73,7 +103,8 @@ def _read_item(item: Dataset) -> tuple[LutItem | None, tuple[str, ...]]:
     short = ("lut_short",) if entries.size < count else ()
     if entries.size == 0 or not entries.any():
         return None, ("lut_invalid",)
-    first_signed = stated is not None and stated.vr == "SS"
+    types = {"SS": True, "US": False}
+    first_signed = types.get(stated.vr or "") if stated is not None else None
     lut = LutItem(first, first_signed, depth if depth <= 16 else 16, entries)
     return lut, (*short, *_depth_codes(lut))
 

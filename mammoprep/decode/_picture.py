@@ -215,7 +215,7 @@ class Picture:
 
     def _rendering(self, dtype: np.dtype[Any]) -> Rendering:
         if dtype not in self._renderings:
-            grey, pixels = self._facts.grey, self._facts.pixels
+            grey, pixels = self._facts.grey, self._frame.pixels
             self._renderings[dtype] = render(grey, pixels, dtype, self._voi, self._counts)
         return self._renderings[dtype]
 

@@ -92,7 +92,8 @@ def element(dataset: Dataset, tag: int) -> Element | None:
 def texts(dataset: Dataset, tag: int) -> tuple[str, ...]:
     """Return the values of a text element, stripped and in upper case; () when there are none."""
     found = element(dataset, tag)
-    if found is None or found.vr in _BINARY or found.vr in _FLOATS:
+    # UN is how a relay that does not know an attribute passes on its bytes, whatever their type is.
+    if found is None or (found.vr in _BINARY and found.vr != "UN") or found.vr in _FLOATS:
         return ()
     # 64 characters is the longest value of the enumerations, codes and numbers read here.
     whole = found.data[: 64 * _MOST_VALUES].decode("ascii", "replace").strip(_BLANKS)
@@ -129,6 +130,11 @@ def numbers(dataset: Dataset, tag: int) -> tuple[float | None, ...]:
 def number(dataset: Dataset, tag: int) -> float | None:
     """Return the first decimal value, None when it is absent or no finite number."""
     return next(iter(numbers(dataset, tag)), None)
+
+
+def is_garbage(dataset: Dataset, tag: int) -> bool:
+    """Return whether an element states something and its first value is no finite number."""
+    return numbers(dataset, tag)[:1] == (None,)
 
 
 def _array(found: Element, kind: str) -> NDArray[Any]:

@@ -32,10 +32,12 @@ def kind_of(frame: Frame) -> Kind | None:
     """Return (family, bits) of a frame that a device may decode; None for all others.
 
     Lossless syntaxes only, because others have no one right answer; unsigned and without overlays,
-    because the words are then the stored values.
+    because the words are then the stored values; and of a sign that nobody doubts.
     """
     pixels, family = frame.pixels, FAMILIES.get(frame.pixels.transfer_syntax)
-    if family is None or frame.precision is None or pixels.signed or pixels.overlay_bits:
+    if family is None or frame.precision is None or frame.agreed is not None:
+        return None
+    if pixels.signed or pixels.overlay_bits:
         return None
     return family, frame.precision
 

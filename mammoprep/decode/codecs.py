@@ -6,6 +6,7 @@ is tried then. The fastest stands first; those that only check (``--crosscheck``
 measurements behind each choice are in ``docs/decoders.md``.
 """
 
+import io
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import features
-from pydicom.encaps import get_frame
+from pydicom.encaps import generate_fragments, get_frame, parse_basic_offsets
 
 from mammoprep.core.errors import RecordError
 from mammoprep.decode import gate, openjpeg
+from mammoprep.decode._beginning import DEFLATED
+from mammoprep.decode._codestream import Codestream, read_codestream
 from mammoprep.decode._decoders import (
     BIG_ENDIAN,
     DECODE_ERRORS,
@@ -36,7 +39,7 @@ from mammoprep.decode._decoders import (
 from mammoprep.decode._facts import PixelFormat
 from mammoprep.decode._values import PYDICOM_ERRORS, quiet
 
-_LITTLE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", gate.DEFLATED)
+_LITTLE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", DEFLATED)
 NATIVE = (*_LITTLE, BIG_ENDIAN)
 
 
@@ -96,6 +99,8 @@ _FAMILIES = {
     **dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (80, 81)), ("jpegls",)),
     **dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203)), ("jpeg2000",)),
 }
+ITEM = b"\xfe\xff\x00\xe0"
+_RLE_HEADER = 64
 LOSSY = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
 
 
@@ -117,11 +122,16 @@ class Frame:
         data: Native words, or one codestream.
         pixels: A format that ``gate.check_pixels`` has accepted.
         precision: Bits of a sample by the codestream, None for native and RLE data.
+        odd: Warning codes of what was found before decoding.
+        agreed: Where header and codestream differ about the sign: all values have to lie in 0 to
+            ``agreed`` - 1, which both read alike. None where they do not differ.
     """
 
     data: bytes
     pixels: PixelFormat
     precision: int | None = None
+    odd: tuple[str, ...] = ()
+    agreed: int | None = None
 
 
 def read_frame(data: bytes, pixels: PixelFormat, frames: int = 1, index: int = 0) -> Frame:
@@ -135,7 +145,8 @@ def read_frame(data: bytes, pixels: PixelFormat, frames: int = 1, index: int = 0
 
     Raises:
         RecordError: ``unsupported_syntax``, ``header_bounds``, ``pixel_length_mismatch``,
-            ``decode_error``, or one of ``gate.check_codestream``.
+            ``syntax_mismatch``, ``frames_mismatch``, ``decode_error``, or one of
+            ``gate.check_codestream``.
     """
     syntax = pixels.transfer_syntax
     if not 0 <= index < frames:
@@ -143,11 +154,30 @@ def read_frame(data: bytes, pixels: PixelFormat, frames: int = 1, index: int = 0
     if syntax not in DECODERS:
         raise RecordError("unsupported_syntax", "no decoder for this transfer syntax")
     if syntax in NATIVE:
-        return Frame(_native_frame(data, pixels, frames, index), pixels)
-    frame = _encapsulated_frame(data, frames, index)
+        return _native_frame(data, pixels, frames, index)
+    frame = _encapsulated_frame(data, syntax, frames, index)
     if families := _FAMILIES.get(syntax):
-        return Frame(frame, pixels, gate.check_codestream(frame, pixels, families).precision)
+        return _compressed(frame, pixels, gate.check_codestream(frame, pixels, families))
+    gate.check_family(read_codestream(frame), ("rle",))
     return Frame(frame, pixels)
+
+
+def _compressed(data: bytes, pixels: PixelFormat, found: Codestream) -> Frame:
+    """Return a frame whose codestream has been checked.
+
+    Where it differs from the header about the sign, the codestream decides (PS3.5 8.2.4). Other
+    readers take the header's word instead, so that only values which both read alike are safe:
+    ``settle`` looks at them. They are never negative, so they are taken as unsigned ones.
+    """
+    odd = ("excess_bytes",) if found.excess else ()
+    if found.signed in (None, pixels.signed):
+        return Frame(data, pixels, found.precision, odd)
+    stored = pixels.bits_stored or 0
+    # An unsigned sample with its highest bit set is negative for whoever believes the header; some
+    # count that bit by the codestream's precision.
+    agreed = 1 << (stored if found.signed else min(stored, found.precision) - 1)
+    unsigned = replace(pixels, signed=False)
+    return Frame(data, unsigned, found.precision, (*odd, "sign_mismatch"), agreed)
 
 
 def decode(frame: Frame) -> Decoded:
@@ -157,7 +187,7 @@ def decode(frame: Frame) -> Decoded:
         Stored values: bits Bits Stored below High Bit, with their sign, in the smallest usual type.
 
     Raises:
-        RecordError: ``decode_error`` or ``bits_exceed_stored``.
+        RecordError: ``decode_error``, ``precision_mismatch`` or ``bits_exceed_stored``.
     """
     seen = []
     for decoder in DECODERS[frame.pixels.transfer_syntax]:
@@ -200,8 +230,9 @@ def settle(words: NDArray[Any], decoder: str, frame: Frame) -> Decoded:
         frame: Where they come from.
 
     Raises:
-        RecordError: ``bits_exceed_stored``.
+        RecordError: ``precision_mismatch`` or ``bits_exceed_stored``.
     """
+    _check_sign(words, frame)
     pixels, odd = frame.pixels, oddities(frame)
     if pixels.transfer_syntax in LOSSY and _exceeds(words, pixels):
         # Coding noise may carry the largest values over the top: that is no sign of a wrong header.
@@ -210,43 +241,105 @@ def settle(words: NDArray[Any], decoder: str, frame: Frame) -> Decoded:
     return Decoded(stored_values(words, pixels), decoder, odd, frame.precision)
 
 
+def _check_sign(words: NDArray[Any], frame: Frame) -> None:
+    if frame.agreed is None:
+        return
+    low, high = int(words.min()), int(words.max())
+    if low < 0 or high >= frame.agreed:
+        raise RecordError(
+            "precision_mismatch",
+            f"codestream and Pixel Representation differ about the sign, and values from {low} to "
+            f"{high} are not all in 0 to {frame.agreed - 1}, where both mean the same",
+        )
+
+
 def oddities(frame: Frame) -> tuple[str, ...]:
-    """Return warning codes about a codestream that differs from its header and can be read."""
+    """Return warning codes about pixel data that differ from their header and can be read."""
     stored = frame.pixels.bits_stored or 0
     below = frame.precision is not None and frame.precision < stored
-    return ("precision_below_stored",) if below else ()
+    return (*frame.odd, *(("precision_below_stored",) if below else ()))
 
 
 def _exceeds(words: NDArray[Any], pixels: PixelFormat) -> bool:
     return not pixels.signed and int(words.max()) >= 1 << (pixels.bits_stored or 0)
 
 
-def _native_frame(data: bytes, pixels: PixelFormat, frames: int, index: int) -> bytes:
+def _native_frame(data: bytes, pixels: PixelFormat, frames: int, index: int) -> Frame:
     rows, columns = shape_of(pixels)
     size = rows * columns * (pixels.bits_allocated or 0) // 8
-    if not 0 <= len(data) - size * frames <= 1:
+    excess = len(data) - size * frames
+    if excess and (kind := _disguised(data)):
+        raise RecordError("syntax_mismatch", f"{kind} under an uncompressed transfer syntax")
+    # As much as a frame may be one more picture, or words twice as wide as the header says.
+    if not 0 <= excess < size:
         raise RecordError(
             "pixel_length_mismatch", f"{len(data)} bytes of pixels, {size * frames} expected"
         )
     if pixels.bits_allocated == 8 and _swapped_bytes(pixels):
         data = np.frombuffer(data, ">u2", count=len(data) // 2).astype("<u2").tobytes()
         data += b"\0" * (len(data) % 2)
-    return data[size * index : size * (index + 1)]
+    odd = ("excess_bytes",) if excess > 1 else ()
+    return Frame(data[size * index : size * (index + 1)], pixels, odd=odd)
+
+
+def _disguised(data: bytes) -> str | None:
+    """Return what data are, by their first bytes, that should be uncompressed words."""
+    if data[: len(ITEM)] == ITEM:
+        return "fragments of compressed pixels"
+    found = read_codestream(data)
+    return None if found is None else f"a bare {found.family} codestream"
 
 
 def _swapped_bytes(pixels: PixelFormat) -> bool:
     return pixels.transfer_syntax == BIG_ENDIAN and pixels.word_vr == "OW"
 
 
-def _encapsulated_frame(data: bytes, frames: int, index: int) -> bytes:
+def _encapsulated_frame(data: bytes, syntax: str, frames: int, index: int) -> bytes:
+    if data[: len(ITEM)] != ITEM:
+        found = read_codestream(data)
+        kind = "uncompressed data" if found is None else f"a {found.family} codestream"
+        raise RecordError(
+            "syntax_mismatch", f"{kind} without fragments under a compressed transfer syntax"
+        )
     try:
         with quiet():
-            frame: bytes = get_frame(data, index, number_of_frames=frames)
-            return frame
+            if frames > 1:
+                frame: bytes = get_frame(data, index, number_of_frames=frames)
+                return frame
+            source = io.BytesIO(data)
+            parse_basic_offsets(source)
+            fragments = list(generate_fragments(source))
     except PYDICOM_ERRORS as error:
         raise RecordError(
             "decode_error", f"{type(error).__name__} while reading fragments"
         ) from None
+    return _joined(fragments, syntax)
+
+
+def _joined(fragments: list[bytes], syntax: str) -> bytes:
+    """Return all fragments as the one frame that they are said to be, whatever offsets say.
+
+    A second codestream shows when the frame is walked through; RLE has no end that could be found,
+    but its frames are never split (PS3.5 A.4.2).
+    """
+    begun = sum(_begins_rle(fragment) for fragment in fragments) if syntax == RLE else 1
+    if begun > 1:
+        raise RecordError("frames_mismatch", f"{begun} RLE frames, Number of Frames is 1")
+    return b"".join(fragments)
+
+
+def _begins_rle(fragment: bytes) -> bool:
+    """Return whether a fragment begins with an RLE header (PS3.5 G.5)."""
+    if len(fragment) < _RLE_HEADER:
+        return False
+    count, first, *rest = np.frombuffer(fragment, "<u4", count=_RLE_HEADER // 4).tolist()
+    used = [first, *rest[: count - 1]]
+    return (
+        1 <= count <= 15
+        and first == _RLE_HEADER
+        and used == sorted(used)
+        and not any(rest[count - 1 :])
+    )
 
 
 def stored_values(words: NDArray[Any], pixels: PixelFormat) -> NDArray[Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
 from mammoprep.core.device import DeviceArray
 from mammoprep.core.errors import RecordError
@@ -17,10 +18,10 @@ from mammoprep.decode._picture import Picture
 from mammoprep.decode._plausible import check_picture
 from mammoprep.decode._terms import SOP_NAMES
 from mammoprep.decode._values import element, nesting
-from mammoprep.decode.codecs import Frame, read_frame
+from mammoprep.decode.codecs import ITEM, Frame, read_frame
 from mammoprep.decode.crosscheck import chosen, confirm
 from mammoprep.decode.grayscale import Rendering, parse_voi
-from mammoprep.decode.header import PIXEL_DATA, parse, read_facts
+from mammoprep.decode.header import FLOAT_PIXELS, PIXEL_DATA, PIXEL_SERVER, parse, read_facts
 from mammoprep.image import Acquisition, MammoImage
 
 
@@ -165,15 +166,34 @@ def _open(data: bytes, record: Record, *, gate_kind: bool) -> _Parsed:
     excluded = _kind.exclusions(facts, record)
     if excluded and gate_kind:
         raise RecordError(*excluded[0])
-    encoded = element(dataset, PIXEL_DATA)
-    if encoded is None:
-        if facts.pixels.rows is None and facts.kind.sop_class not in SOP_NAMES:
-            raise RecordError("not_an_image", "neither Rows nor Pixel Data")
-        raise RecordError("no_pixels", "Pixel Data (7FE0,0010) is absent or empty")
+    encoded = _pixel_data(dataset, facts)
+    if meta.guessed and encoded.startswith(ITEM):
+        raise RecordError(
+            "no_transfer_syntax", "no Transfer Syntax UID (0002,0010), and compressed pixels"
+        )
     gate.check_pixels(facts.pixels)
     codes = (code for code, _ in excluded)
-    odd = (*codes, *_kind.oddities(facts, record), *facts.warnings, *_conflicts(facts, record))
-    return _Parsed(facts, encoded.data, bool(excluded), odd)
+    odd = (*codes, *meta.warnings, *_kind.oddities(facts, record), *facts.warnings)
+    return _Parsed(facts, encoded, bool(excluded), (*odd, *_conflicts(facts, record)))
+
+
+def _pixel_data(dataset: Dataset, facts: Facts) -> bytes:
+    """Return the value of Pixel Data.
+
+    Raises:
+        RecordError: ``float_pixels``, ``not_an_image`` or ``no_pixels``.
+    """
+    encoded = element(dataset, PIXEL_DATA)
+    if encoded is not None:
+        return encoded.data
+    for tag, name in FLOAT_PIXELS.items():
+        if tag in dataset:
+            raise RecordError("float_pixels", f"{name} ({tag >> 16:04X},{tag & 0xFFFF:04X})")
+    if facts.pixels.rows is None and facts.kind.sop_class not in SOP_NAMES:
+        raise RecordError("not_an_image", "neither Rows nor Pixel Data")
+    if PIXEL_SERVER in dataset:
+        raise RecordError("no_pixels", "the pixels lie on a server: Pixel Data Provider URL")
+    raise RecordError("no_pixels", "Pixel Data (7FE0,0010) is absent or empty")
 
 
 def _weigh(doubt: tuple[str, str] | None, parsed: _Parsed, record: Record) -> tuple[str, ...]:

@@ -4,15 +4,14 @@ A compressed file of a few kilobytes can ask for gigabytes. So the file's own cl
 small parsers, compared with fixed limits and with each other, and only then handed on.
 """
 
-import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import replace
 
 from mammoprep.core.errors import RecordError
-from mammoprep.decode import _formats
-from mammoprep.decode._codestream import Codestream, read_codestream
+from mammoprep.decode._beginning import DEFLATED, FileMeta, read_meta
+from mammoprep.decode._codestream import JP2_SIGNATURE, Codestream, read_codestream
 from mammoprep.decode._facts import PixelFormat
-from mammoprep.decode._flaws import find_flaw
+from mammoprep.decode._flaws import find_end
 
 MOST_FILE_BYTES = 1 << 30
 MOST_INFLATED_BYTES = 1 << 30
@@ -22,76 +21,33 @@ MOST_PIXELS = 100_000_000
 MOST_FRAMES = 10_000
 MOST_NESTING = 32
 STORED_BITS = (6, 16)
+ALLOCATED_BITS = (8, 16)
 
-DEFLATED = "1.2.840.10008.1.2.1.99"
 _CHUNK = 1 << 20
-LONG_VRS = frozenset((b"OB", b"OW", b"OF", b"OD", b"OL", b"SQ", b"UC", b"UN", b"UR", b"UT"))
-_MOST_META_ELEMENTS = 100
-
-
-@dataclass(frozen=True)
-class FileMeta:
-    """What the file meta information says (PS3.10 section 7.1).
-
-    Attributes:
-        transfer_syntax: UID of the encoding.
-        sop_class: Media Storage SOP Class UID, or None.
-        end: Offset of the data set.
-    """
-
-    transfer_syntax: str
-    sop_class: str | None
-    end: int
+_FILL = b"\0\xff"
 
 
 def check_file(data: bytes) -> FileMeta:
     """Check that ``data`` is a DICOM file of bounded size, also after inflating.
 
     Raises:
-        RecordError: ``header_bounds``, ``not_dicom``, ``unreadable`` or ``no_transfer_syntax``.
+        RecordError: ``header_bounds``, ``unreadable``, or one of ``read_meta``.
     """
     if len(data) > MOST_FILE_BYTES:
         raise RecordError("header_bounds", f"{len(data)} bytes, the limit is {MOST_FILE_BYTES}")
-    if data[128:132] != b"DICM":
-        raise RecordError("not_dicom", _formats.describe(data))
-    meta = _file_meta(data)
+    meta = read_meta(data)
     if meta.transfer_syntax == DEFLATED:
         check_inflation(memoryview(data)[meta.end :])
     return meta
 
 
-def _file_meta(data: bytes) -> FileMeta:
+def is_dicom(data: bytes) -> bool:
+    """Return whether a file is DICOM, or so nearly that a message should speak of DICOM."""
     try:
-        values, end = _meta_elements(data)
-    except struct.error:
-        raise RecordError("unreadable", "file meta information is cut off") from None
-    syntax = values.get(0x0010)
-    if not syntax:
-        raise RecordError(
-            "no_transfer_syntax", "Transfer Syntax UID (0002,0010) is absent or empty"
-        )
-    return FileMeta(syntax, values.get(0x0002) or None, end)
-
-
-def _meta_elements(data: bytes) -> tuple[dict[int, str], int]:
-    values: dict[int, str] = {}
-    at, stop = 132, len(data)
-    for _ in range(_MOST_META_ELEMENTS):
-        if at >= stop:
-            break
-        group, tag, vr, length = struct.unpack_from("<HH2sH", data, at)
-        if group != 2:
-            break
-        start = at + 8
-        if vr in LONG_VRS:
-            (length,) = struct.unpack_from("<I", data, start)
-            start += 4
-        at = start + length
-        if tag == 0 and length == 4:
-            stop = at + struct.unpack_from("<I", data, start)[0]
-        elif tag in (0x0002, 0x0010):
-            values[tag] = data[start:at].decode("ascii", "replace").strip(" \0")
-    return values, at
+        read_meta(data)
+    except RecordError as error:
+        return error.code != "not_dicom"
+    return True
 
 
 def check_inflation(deflated: memoryview) -> None:
@@ -140,7 +96,8 @@ def check_pixels(pixels: PixelFormat) -> None:
     """Check size, bits and photometric interpretation before memory is asked for.
 
     Raises:
-        RecordError: ``header_missing``, ``header_bounds`` or ``not_monochrome``.
+        RecordError: ``header_missing``, ``bits_unsupported``, ``header_bounds`` or
+            ``not_monochrome``.
     """
     needed = {
         "Rows": pixels.rows,
@@ -148,6 +105,7 @@ def check_pixels(pixels: PixelFormat) -> None:
         "Bits Allocated": pixels.bits_allocated,
         "Bits Stored": pixels.bits_stored,
         "Photometric Interpretation": pixels.photometric,
+        "Pixel Representation": None if pixels.sign_stated is False else pixels.signed,
     }
     if missing := [name for name, value in needed.items() if value is None]:
         raise RecordError("header_missing", f"no usable {', '.join(missing)}")
@@ -173,7 +131,11 @@ def check_size(rows: int, columns: int) -> None:
 
 def _check_bits(allocated: int, stored: int, high: int) -> None:
     low, top = STORED_BITS
-    if allocated not in (8, 16) or not low <= stored <= min(top, allocated):
+    if allocated not in ALLOCATED_BITS:
+        raise RecordError("bits_unsupported", f"{allocated} bits allocated; 8 and 16 are read")
+    if 0 < stored < low:
+        raise RecordError("bits_unsupported", f"{stored} bits stored; {low} to {top} are read")
+    if not low <= stored <= min(top, allocated):
         raise RecordError("header_bounds", f"{stored} bits stored of {allocated} allocated")
     if not stored - 1 <= high < allocated:
         raise RecordError(
@@ -190,12 +152,14 @@ def check_codestream(data: bytes, pixels: PixelFormat, families: tuple[str, ...]
         families: Codestream families that the transfer syntax allows.
 
     Raises:
-        RecordError: ``decode_error`` (no such codestream, or one that is cut off),
-            ``size_mismatch``, ``not_monochrome``, ``precision_mismatch`` or ``header_bounds``.
+        RecordError: ``decode_error`` (no codestream, or one that is cut off), ``syntax_mismatch``,
+            ``size_mismatch``, ``not_monochrome``, ``precision_mismatch``, ``frames_mismatch`` or
+            ``header_bounds``.
     """
     found = read_codestream(data)
-    if found is None or found.family not in families:
+    if found is None:
         raise RecordError("decode_error", f"no {' or '.join(families)} header in the frame")
+    check_family(found, families)
     if (found.rows, found.columns) != (pixels.rows, pixels.columns):
         raise RecordError(
             "size_mismatch",
@@ -204,9 +168,25 @@ def check_codestream(data: bytes, pixels: PixelFormat, families: tuple[str, ...]
     if found.components != 1:
         raise RecordError("not_monochrome", f"codestream has {found.components} components")
     _check_precision(found, pixels)
-    if flaw := find_flaw(data, found):
-        raise RecordError(*flaw)
-    return found
+    end = find_end(data, found)
+    if isinstance(end, tuple):
+        raise RecordError(*end)
+    # Boxes may follow in a JP2 file; other writers fill up to an even length, or more.
+    boxed = data.startswith(JP2_SIGNATURE)
+    return replace(found, excess=not boxed and bool(data[end:].strip(_FILL)))
+
+
+def check_family(found: Codestream | None, families: tuple[str, ...]) -> None:
+    """Check that a codestream, where there is one, is of a kind that the transfer syntax names.
+
+    Raises:
+        RecordError: ``syntax_mismatch``.
+    """
+    if found is not None and found.family not in families:
+        raise RecordError(
+            "syntax_mismatch",
+            f"the frame is {found.family}, the transfer syntax says {' or '.join(families)}",
+        )
 
 
 def _check_precision(found: Codestream, pixels: PixelFormat) -> None:
@@ -214,11 +194,6 @@ def _check_precision(found: Codestream, pixels: PixelFormat) -> None:
         raise RecordError(
             "precision_mismatch",
             f"codestream has {found.precision} bits, {pixels.bits_allocated} are allocated",
-        )
-    if found.signed not in (None, pixels.signed):
-        raise RecordError(
-            "precision_mismatch",
-            f"codestream signed: {found.signed}, Pixel Representation signed: {pixels.signed}",
         )
     if pixels.high_bit != (pixels.bits_stored or 0) - 1:
         raise RecordError(

@@ -174,17 +174,17 @@ def _patterns(dtype: np.dtype[Any]) -> Values:
 def _modality(grey: Grey, pixels: PixelFormat, dtype: np.dtype[Any]) -> _Modality:
     stored = _patterns(dtype)
     signed = ("signed_pixels",) if pixels.signed else ()
+    bits = pixels.bits_stored or 0
+    least = -(1 << (bits - 1)) if pixels.signed else 0
+    low, high = float(least), float(least + (1 << bits) - 1)
     if grey.modality_lut is not None:
         lut = grey.modality_lut
         identity = (grey.slope, grey.intercept) in ((1.0, 0.0), (None, None))
-        odd = (*signed, "modality_lut", *(() if identity else ("modality_conflict",)))
-        values = lut.lookup(stored, signed=pixels.signed)
-        return _Modality(values, 0.0, float((1 << lut.bits) - 1), odd, "lut")
+        first, doubt = lut.first_in(low, high)
+        odd = (*signed, "modality_lut", *doubt, *(() if identity else ("modality_conflict",)))
+        return _Modality(lut.lookup(stored, first), 0.0, float((1 << lut.bits) - 1), odd, "lut")
     slope = 1.0 if grey.slope is None else grey.slope
     intercept = 0.0 if grey.intercept is None else grey.intercept
-    bits = pixels.bits_stored or 0
-    first = -(1 << (bits - 1)) if pixels.signed else 0
-    low, high = float(first), float(first + (1 << bits) - 1)
     usable = LEAST <= abs(slope) <= MOST and abs(intercept) <= MOST
     if not usable or (slope, intercept) == (1.0, 0.0):
         odd = () if usable else ("rescale_invalid",)
@@ -275,10 +275,11 @@ def _window(
 
 
 def _lut(lut: LutItem, index: int, why: str, modality: _Modality) -> _Choice:
-    entries = lut.lookup(modality.values, signed=modality.low < 0)
+    first, doubt = lut.first_in(modality.low, modality.high)
+    entries = lut.lookup(modality.values, first)
     # Devices that declare the storage size as depth leave the upper part of the range unused.
     top = float(lut.entries.max()) if lut.used_bits < lut.depth else float((1 << lut.bits) - 1)
-    return _Choice(f"lut:{index}", why, entries / top)
+    return _Choice(f"lut:{index}", why, entries / top, warnings=doubt)
 
 
 def _percentile(modality: _Modality, counts: NDArray[Any] | None) -> _Choice:

@@ -1,5 +1,7 @@
 """Reads a DICOM header into typed facts; nothing else in the package sees its text."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from io import BytesIO
 
 from pydicom import dcmread
@@ -8,12 +10,15 @@ from pydicom.dataset import Dataset
 from mammoprep.core.errors import RecordError
 from mammoprep.core.schema import VIEWS
 from mammoprep.decode import _terms as terms
+from mammoprep.decode._beginning import standard_form
 from mammoprep.decode._facts import Facts, Grey, Kind, PixelFormat, Place
-from mammoprep.decode._luts import read_items
+from mammoprep.decode._luts import LutItem, read_items
 from mammoprep.decode._values import (
     PYDICOM_ERRORS,
+    element,
     integer,
     is_cut,
+    is_garbage,
     items,
     number,
     numbers,
@@ -22,7 +27,16 @@ from mammoprep.decode._values import (
     texts,
 )
 
-PIXEL_DATA = 0x7FE00010
+PIXEL_DATA, PIXEL_SERVER = 0x7FE00010, 0x00287FE0
+FLOAT_PIXELS = {0x7FE00008: "Float Pixel Data", 0x7FE00009: "Double Float Pixel Data"}
+_SHARED_GROUPS, _FRAME_GROUPS = 0x52009229, 0x52009230
+_FRAME_VOI, _PIXEL_VALUES, _PIXEL_MEASURES = 0x00289132, 0x00289145, 0x00289110
+_FUNCTIONS = {
+    "": "LINEAR",
+    "LINEAR": "LINEAR",
+    "LINEAR_EXACT": "LINEAR_EXACT",
+    "SIGMOID": "SIGMOID",
+}
 _MOST_IS = 1 << 31  # PS3.5 6.2
 
 
@@ -35,7 +49,7 @@ def parse(data: bytes) -> Dataset:
     """
     try:
         with quiet():
-            dataset = dcmread(BytesIO(data))
+            dataset = dcmread(BytesIO(standard_form(data)))
     except RecursionError:
         raise RecordError("header_bounds", "sequences are nested too deeply to parse") from None
     except PYDICOM_ERRORS as error:
@@ -61,7 +75,8 @@ def read_facts(dataset: Dataset, transfer_syntax: str, meta_sop_class: str | Non
     kind = _kind(dataset, meta_sop_class)
     named = text(dataset, 0x00080016) or meta_sop_class
     bare = () if named else ("sop_class_missing",)
-    odd = (*bare, *grey_odd, *place_odd)
+    unsigned = ("sign_assumed",) if pixels.sign_stated is None else ()
+    odd = (*bare, *unsigned, *grey_odd, *place_odd)
     return Facts(kind, pixels, grey, place, tuple(dict.fromkeys(odd)))
 
 
@@ -130,6 +145,8 @@ def _pixels(dataset: Dataset, transfer_syntax: str) -> PixelFormat:
         high_bit = bits_stored - 1
     samples = integer(dataset, 0x00280002)
     data = dataset.get_item(PIXEL_DATA, keep_deferred=True)
+    sign = integer(dataset, 0x00280103)
+    silent = element(dataset, 0x00280103) is None
     return PixelFormat(
         transfer_syntax=transfer_syntax,
         rows=integer(dataset, 0x00280010),
@@ -139,9 +156,10 @@ def _pixels(dataset: Dataset, transfer_syntax: str) -> PixelFormat:
         bits_allocated=integer(dataset, 0x00280100),
         bits_stored=bits_stored,
         high_bit=high_bit,
-        signed=integer(dataset, 0x00280103) == 1,
+        signed=sign == 1,
         overlay_bits=_overlay_bits(dataset),
         word_vr=None if data is None else data.VR,
+        sign_stated=None if silent else sign in (0, 1),
     )
 
 
@@ -154,35 +172,89 @@ def _padding(dataset: Dataset, *, signed: bool) -> tuple[int, int] | None:
     return min(value, limit), max(value, limit)
 
 
+def _groups(dataset: Dataset, macro: int) -> tuple[Dataset, ...]:
+    """Return the first frame's items of a functional group macro (PS3.3 C.7.6.16).
+
+    Args:
+        dataset: The file's.
+        macro: Tag of the macro's sequence, in the frame's own groups or in those of all frames.
+    """
+    groups = (*items(dataset, _FRAME_GROUPS)[:1], *items(dataset, _SHARED_GROUPS)[:1])
+    return tuple(item for group in groups for item in items(group, macro)[:1])
+
+
+@dataclass(frozen=True)
+class _Voi:
+    """One place's windows and tables, and what is odd about them."""
+
+    luts: tuple[LutItem | None, ...]
+    centers: tuple[float | None, ...]
+    widths: tuple[float | None, ...]
+    function: str | None
+    odd: tuple[str, ...] = ()
+
+    def meaning(self) -> tuple[object, ...]:
+        """Return what two places have to share to say the same."""
+        tables = tuple(
+            None if lut is None else (lut.first, lut.depth, lut.entries.tobytes())
+            for lut in self.luts
+        )
+        return tables, self.centers, self.widths, self.function
+
+
+def _voi_of(place: Dataset) -> _Voi:
+    luts, odd = read_items(items(place, 0x00283010))
+    centers, widths = numbers(place, 0x00281050), numbers(place, 0x00281051)
+    uneven = ("window_count_mismatch",) if len(centers) != len(widths) else ()
+    function = _FUNCTIONS.get(text(place, 0x00281056) or "")
+    return _Voi(luts, centers, widths, function, (*odd, *uneven))
+
+
+def _voi(dataset: Dataset) -> tuple[_Voi, tuple[str, ...]]:
+    places = [_voi_of(place) for place in (dataset, *_groups(dataset, _FRAME_VOI))]
+    stated = [voi for voi in places if voi.luts or voi.centers or voi.widths]
+    chosen = next(iter(stated), places[0])
+    return chosen, (*chosen.odd, *_conflict(voi.meaning() for voi in stated))
+
+
+def _rescale(dataset: Dataset) -> tuple[float | None, float | None, tuple[str, ...]]:
+    """Return slope and intercept, both of one place, and a warning where places differ."""
+    groups = (dataset, *_groups(dataset, _PIXEL_VALUES))
+    if any(is_garbage(place, tag) for place in groups for tag in (0x00281053, 0x00281052)):
+        return None, None, ("rescale_invalid",)
+    places = [(number(place, 0x00281053), number(place, 0x00281052)) for place in groups]
+    stated = [place for place in places if place != (None, None)]
+    slope, intercept = next(iter(stated), (None, None))
+    return slope, intercept, _conflict(stated)
+
+
+def _conflict(stated: Iterable[object]) -> tuple[str, ...]:
+    """Return a warning where the header and the functional groups say different things."""
+    first, *others = [*stated] or [None]
+    return ("frame_groups_conflict",) if any(other != first for other in others) else ()
+
+
 def _grey(dataset: Dataset, *, signed: bool) -> tuple[Grey, tuple[str, ...]]:
-    functions = {
-        "": "LINEAR",
-        "LINEAR": "LINEAR",
-        "LINEAR_EXACT": "LINEAR_EXACT",
-        "SIGMOID": "SIGMOID",
-    }
     shape = text(dataset, 0x20500020)
     modality_luts, modality_odd = read_items(items(dataset, 0x00283000))
-    voi_luts, voi_odd = read_items(items(dataset, 0x00283010))
-    centers, widths = numbers(dataset, 0x00281050), numbers(dataset, 0x00281051)
+    voi, voi_odd = _voi(dataset)
+    slope, intercept, rescale_odd = _rescale(dataset)
     grey = Grey(
-        slope=number(dataset, 0x00281053),
-        intercept=number(dataset, 0x00281052),
+        slope=slope,
+        intercept=intercept,
         modality_lut=next((lut for lut in modality_luts if lut is not None), None),
-        voi_luts=voi_luts,
-        centers=centers,
-        widths=widths,
-        function=functions.get(text(dataset, 0x00281056) or ""),
+        voi_luts=voi.luts,
+        centers=voi.centers,
+        widths=voi.widths,
+        function=voi.function,
         shape=shape if shape in ("IDENTITY", "INVERSE") else None,
         padding=_padding(dataset, signed=signed),
     )
-    uneven = ("window_count_mismatch",) if len(centers) != len(widths) else ()
-    return grey, (*modality_odd, *voi_odd, *uneven)
+    return grey, (*modality_odd, *voi_odd, *rescale_odd)
 
 
 def _laterality(dataset: Dataset) -> tuple[str | None, tuple[str, ...]]:
-    groups = (*items(dataset, 0x52009229)[:1], *items(dataset, 0x52009230)[:1])
-    frames = [text(item, 0x00209072) for group in groups for item in items(group, 0x00209071)]
+    frames = [text(item, 0x00209072) for item in _groups(dataset, 0x00209071)]
     stated = [text(dataset, 0x00200062), *frames, text(dataset, 0x00200060)]
     sides = [side for side in stated if side in ("L", "R", "B")]
     conflict = ("laterality_conflict",) if len(set(sides)) > 1 else ()
@@ -201,22 +273,25 @@ def _view(dataset: Dataset) -> tuple[str | None, tuple[str, ...]]:
 def _spacing(
     dataset: Dataset,
 ) -> tuple[tuple[float, float] | None, str | None, tuple[str, ...]]:
+    # A spacing at the detector says nothing about the breast where the magnification is unknown.
+    unknown = is_garbage(dataset, 0x00181114)
     magnification = number(dataset, 0x00181114)
     factor = magnification if magnification and 0.1 <= magnification <= 20 else 1.0
+    places = (dataset, *_groups(dataset, _PIXEL_MEASURES))
+    stated = [values for place in places if (values := numbers(place, 0x00280030))]
     sources = (
-        ("imager_pixel_spacing", 0x00181164, factor),
-        ("pixel_spacing", 0x00280030, 1.0),
-        ("nominal_scanned_pixel_spacing", 0x00182010, 1.0),
+        ("imager_pixel_spacing", () if unknown else numbers(dataset, 0x00181164), factor),
+        ("pixel_spacing", next(iter(stated), ()), 1.0),
+        ("nominal_scanned_pixel_spacing", numbers(dataset, 0x00182010), 1.0),
     )
-    odd: tuple[str, ...] = ()
-    for name, tag, divisor in sources:
-        values = numbers(dataset, tag)
+    odd = (*_conflict(stated), *(("spacing_invalid",) if unknown else ()))
+    for name, values, divisor in sources:
         if not values:
             continue
         sizes = [v for v in values if v is not None and 1e-3 <= v <= 10.0]
         if len(values) == len(sizes) == 2:
             return (sizes[0] / divisor, sizes[1] / divisor), name, odd
-        odd = ("spacing_invalid",)
+        odd = (*odd, "spacing_invalid")
     return None, None, odd
 
 

@@ -4,7 +4,6 @@ Identifiers leave this layer as they are, because only their keyed hashes say wh
 together; whoever calls ``identify`` hashes them at once and writes none of them anywhere.
 """
 
-import struct
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -18,8 +17,6 @@ from mammoprep.decode._values import element, nesting
 from mammoprep.decode.header import PIXEL_DATA, parse, read_facts
 
 _BLANKS = b" \t\r\n\0"
-_FIRST_GROUPS = (0x0002, 0x0008)
-_WALKED = 3
 
 
 @dataclass(frozen=True)
@@ -66,8 +63,6 @@ def identify(data: bytes, record: Record) -> Identity:
     except RecordError as error:
         if error.code != "not_dicom":
             raise
-        if begins_with_elements(data):
-            raise RecordError("no_transfer_syntax", "a data set without the DICM prefix") from None
         return Identity("not_dicom", what=_formats.told(data)[0])
     if _kind.is_no_image(meta.sop_class):
         return Identity("not_an_image")
@@ -96,29 +91,3 @@ def _identifier(dataset: Dataset, tag: int) -> str | None:
     """Return an element's bytes without the blanks around them (PS3.5 6.2), in hexadecimal."""
     found = element(dataset, tag)
     return None if found is None else found.data.strip(_BLANKS).hex() or None
-
-
-def begins_with_elements(data: bytes) -> bool:
-    """Return whether a file begins with elements of the first groups, as old archives write them.
-
-    Little endian, with VRs (PS3.5 7.1.2) or without (7.1.3), at the start or after a preamble.
-    """
-    return any(_elements_at(data, start) for start in (0, 128))
-
-
-def _elements_at(data: bytes, at: int) -> bool:
-    before = -1
-    for _ in range(_WALKED):
-        if at + 12 > len(data):
-            return False
-        group, number, vr, short = struct.unpack_from("<HH2sH", data, at)
-        tag = group << 16 | number
-        if group not in _FIRST_GROUPS or tag <= before:
-            return False
-        stated = vr.isalpha() and vr.isupper()
-        long_form = stated and vr in gate.LONG_VRS
-        length = short if stated else struct.unpack_from("<I", data, at + 4)[0]
-        length = struct.unpack_from("<I", data, at + 8)[0] if long_form else length
-        at += (12 if long_form else 8) + length
-        before = tag
-    return at <= len(data)

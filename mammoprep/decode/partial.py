@@ -30,10 +30,12 @@ def levels(frame: Frame) -> int:
     """Return how many lower resolutions of a frame can be decoded and are plain averages.
 
     0 for other syntaxes, for signed samples and such of 7 or 9 bits (Pillow alters them), where
-    overlays share the words with the values, and for HTJ2K: OpenJPEG 2.5.4 returns a constant for a
-    region of it, without an error.
+    overlays share the words with the values, for HTJ2K (OpenJPEG 2.5.4 returns a constant for a
+    region of it, without an error), and where only all values tell whether the sign is agreed on.
     """
     pixels, bits = frame.pixels, frame.precision
+    if frame.agreed is not None:
+        return 0
     if pixels.transfer_syntax not in SYNTAXES or pixels.signed or pixels.overlay_bits:
         return 0
     if _is_high_throughput(frame.data):

@@ -29,7 +29,7 @@ from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.pseudonyms import pseudonym
 from mammoprep.core.schema import Record
 from mammoprep.core.tree import open_tree
-from mammoprep.decode import identity
+from mammoprep.decode import gate, identity
 from mammoprep.inputs import read_inputs
 from mammoprep.phantoms import dicom as phantom
 from mammoprep.plan import Planned, Shard
@@ -250,13 +250,15 @@ def test_what_cannot_be_read_fails_with_its_code_and_is_not_left_out(
     names[5].write_bytes(names[5].read_bytes()[-400:])
     bare = names[6].read_bytes()
     names[6].write_bytes(bare[bare.index(b"\x08\x00\x05\x00CS") :])
+    displaced = sorted(raw.rglob("*LMLO*"))[0]
+    displaced.write_bytes(bytes(128) + displaced.read_bytes()[132:])
     result = run(raw, tmp_path / "out", key, id_map=tmp_path / "ids.csv")
     counts = result.summary["counts"]
-    assert counts["failed"] == {"no_transfer_syntax": 1, "unreadable": 1}
+    assert counts["failed"] == {"prefix_missing": 1, "unreadable": 1}
     assert counts["excluded"]["not_dicom"] == 2
     failures = (tmp_path / "out" / "failures.jsonl").read_text().splitlines()
     paths = {row["id"]: raw / row["path"] for row in id_map(tmp_path / "ids.csv")}
-    assert {paths[json.loads(line)["input"]] for line in failures} == {names[4], names[6]}
+    assert {paths[json.loads(line)["input"]] for line in failures} == {names[4], displaced}
     assert result.exit_code == 3
 
 
@@ -322,17 +324,19 @@ def test_a_data_set_without_prefix_is_told_from_other_files(made: Path) -> None:
     path = next((made / phantom.EXPORT).rglob("*.dcm"))
     data = path.read_bytes()
     start = data.index(b"\x08\x00\x05\x00CS")
-    assert identity.begins_with_elements(data[start:])
-    assert identity.begins_with_elements(bytes(128) + data[start:])
+    record = Record(key="dicom", source="dicom", group="g", input="i")
+    assert identity.identify(data[start:], record) == identity.identify(data, record)
+    with pytest.raises(RecordError) as caught:
+        identity.identify(bytes(128) + data[start:], record)
+    assert caught.value.code == "prefix_missing"
     implicit = BytesIO()
     pydicom.dcmwrite(implicit, pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[
         "SOPClassUID", "SOPInstanceUID", "StudyDate", "Modality"]), implicit_vr=True,
         little_endian=True, force_encoding=True)  # fmt: skip
     data = implicit.getvalue()
-    assert identity.begins_with_elements(data[data.index(b"\x08\x00\x16\x00") :])
+    assert gate.is_dicom(data[data.index(b"\x08\x00\x16\x00") :])
     for other in (b"", bytes(4096), b"\x89PNG\r\n\x1a\n" + bytes(500), b"PK\x03\x04" + bytes(90)):
-        assert not identity.begins_with_elements(other)
-        record = Record(key="dicom", source="dicom", group="g", input="i")
+        assert not gate.is_dicom(other)
         assert identity.identify(other, record).excluded == "not_dicom"
 
 

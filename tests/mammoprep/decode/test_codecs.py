@@ -197,7 +197,7 @@ def test_a_codestream_of_another_family_is_refused() -> None:
     data = dicom(breast(), 12, syntax=JPEG2000, frame=encode(breast(), JPEG_LS, 12))
     with pytest.raises(RecordError) as caught:
         read_image(data, RECORD)
-    assert caught.value.code == "decode_error"
+    assert caught.value.code == "syntax_mismatch"
 
 
 def test_the_first_of_several_frames_is_read_on_request() -> None:
