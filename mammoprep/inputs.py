@@ -1,5 +1,6 @@
 """Find a dataset, read its table, and see which of its files are there."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 
 from mammoprep.core import cards, plugins
 from mammoprep.core.cards import Card
-from mammoprep.core.errors import ConfigError
+from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.parts import part_of
 from mammoprep.core.schema import Record
+from mammoprep.core.text import visible
 from mammoprep.core.tree import Tree, open_tree
 
 SOURCES = "mammoprep.sources"
@@ -68,7 +70,7 @@ def read_inputs(
     if hasattr(module, "provide"):
         module.provide(path)
     expected = f"Expected, in it or one folder below:\n{card.layout.strip()}\n{card.obtain.strip()}"
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - of any path, without an error
         raise ConfigError(f"Input {path} does not exist. {expected}")
     tree = open_tree(path)
     folder = "" if card.table else module.locate(tree)
@@ -78,6 +80,7 @@ def read_inputs(
     if folder:
         tree = tree.sub(folder)
     records = module.read(tree, card)
+    _check_names(records)
     if hasattr(module, "complete"):
         card = module.complete(card, records)
     return Inputs(tree, card, records, _sizes(tree, [record.input for record in records]))
@@ -88,10 +91,32 @@ def _sizes(tree: Tree, names: Sequence[str]) -> dict[str, int]:
     parts = {name: part_of(name) for name in names}
     files = {part.file if part else name for name, part in parts.items()}
     sizes: dict[str, int] = {}
+    beside = set(tree.files())
     for top in sorted({name.split("/", 1)[0] for name in files}):
-        sizes |= {top: tree.stamp(top)[0]} if tree.exists(top) else tree.sizes(top)
+        sizes |= {top: _bytes(tree, top)} if top in beside else tree.sizes(top)
+    # A name with accents may be there in another form; the tree knows.
+    odd = [name for name in files - sizes.keys() if not name.isascii() and tree.exists(name)]
+    sizes |= {name: _bytes(tree, name) for name in odd}
     found = {n: p.length for n, p in parts.items() if p and p.inside(sizes.get(p.file, -1))}
     return sizes | found
+
+
+def _bytes(tree: Tree, name: str) -> int:
+    try:
+        return tree.stamp(name)[0]
+    except RecordError:  # there, and not to be looked at: whoever reads it is told why
+        return 0
+
+
+def _check_names(records: Sequence[Record]) -> None:
+    """Refuse names of files that are no text; what is written about a record must be text."""
+    for record in records:
+        for name in record.files if record.alias is None else ():
+            if not name.isascii() and any("\ud800" <= mark <= "\udfff" for mark in name):
+                raise ConfigError(
+                    f"The name of the file {visible(name)} is not UTF-8 text. Rename it; "
+                    "convmv or the archive's own tool does it for many."
+                )
 
 
 def _listed(tree: Tree) -> str:

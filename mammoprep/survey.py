@@ -18,6 +18,7 @@ from typing import Any
 
 from mammoprep import manifest
 from mammoprep.config import BuildConfig, Settings
+from mammoprep.core.errors import RecordError
 from mammoprep.core.pseudonyms import pseudonym
 from mammoprep.inputs import Inputs, load_source
 from mammoprep.state import STATE, Output, read_json, read_sealed, seal
@@ -151,7 +152,7 @@ def _stamp(inputs: Inputs, file: str) -> Stamp | None:
     """Return what changes when a file does; when it was written may be when a patient came."""
     try:
         stamp = list(inputs.tree.stamp(file))
-    except (OSError, KeyError):  # gone since the folder was listed
+    except RecordError:  # gone since the folder was listed
         return None
     secret = inputs.card.secret
     return pseudonym(secret, "stamp", *map(str, stamp)) if secret else stamp
