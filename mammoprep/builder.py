@@ -86,7 +86,7 @@ def build(
     settings = resolve(config)
     settings, inputs = _chosen(settings, _read(config, settings))
     known = splits.read_split_file(config.split_file) if config.split_file else None
-    planned = plan.make(inputs.records, inputs.sizes, settings, known)
+    planned = _planned(settings, inputs, known, settled=not survey.is_needed(config.source))
     for line in (*private.warnings(config), *count_warnings(config.source, inputs)):
         watcher.warn(line)
     with state.output_errors(config.out), state.hold(config.out) as output:
@@ -95,7 +95,7 @@ def build(
         job = survey.Job(config, settings, inputs, output, command, watcher.survey)
         inputs, found = survey.settle(job)
         if inputs is not job.inputs:
-            planned = plan.make(inputs.records, inputs.sizes, settings, known)
+            planned = _planned(settings, inputs, known, settled=True)
         private.write_id_map(config.id_map, inputs.records)
         for line in (*found, *planned.warnings):
             watcher.warn(line)
@@ -113,6 +113,15 @@ def build(
     allowed = allowed_failures(config.max_failures, planned.inputs)
     code = EXIT_FAILURES if failed > allowed else EXIT_OK
     return Result(config.out, summary, local, code)
+
+
+def _planned(
+    settings: Settings, inputs: Inputs, known: dict[str, str] | None, *, settled: bool
+) -> plan.Plan:
+    """Return the plan; ``settled`` says that no survey will change the groups any more."""
+    if settled:
+        splits.check_known(known or {}, inputs.records)
+    return plan.make(inputs.records, inputs.sizes, settings, known)
 
 
 def _afterwards(planned: plan.Plan, summary: dict[str, Any]) -> list[str]:
@@ -201,6 +210,10 @@ def own_table(config: BuildConfig) -> dict[str, Any]:
         "table": str(config.table or ""),
         "columns": {**card.columns, **settings.columns},
         "targets": {card.target: list(settings.label_names)},
+        "encoding": settings.encoding,
+        "sheet": settings.sheet,
+        "header_row": settings.header_row,
+        "label_map": settings.label_map,
     }
 
 

@@ -28,12 +28,14 @@ class Inputs:
         card: Its card.
         records: Its table.
         sizes: Input path -> bytes of what is there.
+        remarks: What the user should know of the table, one line each.
     """
 
     tree: Tree
     card: Card
     records: list[Record]
     sizes: Mapping[str, int]
+    remarks: tuple[str, ...] = ()
 
 
 def load_source(name: str) -> tuple[ModuleType, Card]:
@@ -83,7 +85,8 @@ def read_inputs(
     _check_names(records)
     if hasattr(module, "complete"):
         card = module.complete(card, records)
-    return Inputs(tree, card, records, _sizes(tree, [record.input for record in records]))
+    sizes = _sizes(tree, [record.input for record in records])
+    return Inputs(tree, card, records, sizes, tuple(getattr(records, "remarks", ())))
 
 
 def _sizes(tree: Tree, names: Sequence[str]) -> dict[str, int]:
@@ -150,7 +153,7 @@ def _takes_anything(name: str) -> bool:
 
 
 def count_warnings(source: str, inputs: Inputs) -> list[str]:
-    """Return a line when the table is not the full published set."""
+    """Return what is to be told of the table, and a line when it is not the full published set."""
     training = [record for record in inputs.records if record.split != "test"]
     found = {"images": len(training), "patients": len({r.group for r in training})}
     odd = [
@@ -158,4 +161,5 @@ def count_warnings(source: str, inputs: Inputs) -> list[str]:
         for name, expected in inputs.card.expected.items()
         if found.get(name) != expected
     ]
-    return [f"This is not the full {source} set: {', '.join(odd)}."] if odd else []
+    partial = [f"This is not the full {source} set: {', '.join(odd)}."] if odd else []
+    return [*inputs.remarks, *partial]

@@ -52,6 +52,11 @@ class Job:
     progress: Callable[[int, int], None]
 
 
+def is_needed(source: str) -> bool:
+    """Return whether a source's files are looked at before anything is planned."""
+    return hasattr(load_source(source)[0], "survey")
+
+
 def settle(job: Job) -> tuple[Inputs, list[str]]:
     """Return the inputs as their source sees them after a look at every file that is there.
 
@@ -63,7 +68,7 @@ def settle(job: Job) -> tuple[Inputs, list[str]]:
         ResourceError: interrupted; what was found so far is kept.
     """
     module, inputs = load_source(job.config.source)[0], job.inputs
-    if not hasattr(module, "survey"):
+    if not is_needed(job.config.source):
         return inputs, []
     files = {
         record.name: record.input
