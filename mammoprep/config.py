@@ -49,7 +49,8 @@ class Settings:
         intersection: Whether to write image x lesion mask too.
         views: Only these views; all when empty. Inputs whose table names no view are kept.
         mm_per_pixel: Size of a finished pixel in mm, instead of filling the frame, or None.
-        missing: ``fail`` or ``skip``.
+        missing: ``fail`` or ``skip``; or empty, which becomes ``fail`` in a build, where at least
+            half of the files must be there then.
         limit: Only the first so many inputs, or None.
         roi: (width, height) of lesion patches and background tiles instead of whole images, the
             same as ``size``; or None.
@@ -90,7 +91,7 @@ class Settings:
     intersection: bool = False
     views: tuple[str, ...] = ()
     mm_per_pixel: float | None = None
-    missing: str = "fail"
+    missing: str = ""
     limit: int | None = None
     crosscheck: str = "0%"
     roi: tuple[int, int] | None = None
@@ -123,7 +124,7 @@ class Settings:
         _one_of("--crop", self.crop, CROPS)
         _between("--crop-margin", self.crop_margin, 0.0, 1.0)
         _one_of("--orient", self.orient, ORIENTS)
-        _one_of("--missing", self.missing, MISSING)
+        _one_of("--missing", self.missing or MISSING[0], MISSING)
         _check_window(self.window)
         _one_of("--decode", self.decode, DECODES)
         for view in self.views:

@@ -125,8 +125,24 @@ def _check_names(records: Sequence[Record]) -> None:
 def _listed(tree: Tree) -> str:
     """Return the first folders and files of a tree, for a message."""
     names = [f"{name}/" for name in tree.folders()] + tree.files()
+    return _shortened(names)
+
+
+def _shortened(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{more}" if names else "nothing"
+    return f"{', '.join(map(visible, names[:SHOWN]))}{more}" if names else "nothing"
+
+
+def what_is_there(tree: Tree, path: str) -> str:
+    """Return a sentence on what lies where ``path`` was looked for, or in the next folder above."""
+    folder = path.rpartition("/")[0]
+    while folder and not (found := tree.sizes(folder)):
+        folder = folder.rpartition("/")[0]
+    if not folder:
+        return f"There is {_listed(tree)}."
+    inside = (name.removeprefix(f"{folder}/").partition("/") for name in found)
+    names = sorted({f"{first}{slash}" for first, slash, _ in inside})
+    return f"In {folder}/ there is {_shortened(names)}."
 
 
 def _looks_like(tree: Tree, source: str) -> str:

@@ -193,6 +193,10 @@ CODES: dict[str, tuple[str, str]] = {
         "The mask has another shape than its image, not only another scale.",
         "Look at both; the mask may belong to another image.",
     ),
+    "outlines_damaged": (
+        "The file with the outlines of the image's findings is damaged or cannot be read.",
+        "Download that file again; the image alone would pass for one without findings.",
+    ),
     "outline_open": (
         "A drawn outline encloses nothing, even after small gaps are closed.",
         "Look at the outline's file; the finding's area cannot be known.",

@@ -220,6 +220,45 @@ def test_a_file_name_that_is_no_text_stops_with_the_name_written_out(tmp_path: P
         read_inputs("cmmd", folder)
 
 
+HEADER = "path,patient_id,label"
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_where_most_files_are_absent_nothing_is_begun_until_the_user_says_what_that_means(
+    pack: bool, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    for name in ("s/a.PNG", "s/b.PNG"):
+        picture(raw / name)
+    rows = ["s/a.PNG,1,x", "s/b.png,2,x", "s/c.png,3,x"]
+    (raw / "table.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+    given = packed(raw, tmp_path / "raw.zip") if pack else raw
+    with pytest.raises(ConfigError) as caught:
+        built(given, tmp_path / "out", missing=None)
+    message = str(caught.value)
+    assert "2 of 3 images that the table names are not in" in message
+    assert "such as s/b.png, s/c.png. In s/ there is a.PNG, b.PNG." in message
+    assert "--missing skip builds what is there; --missing fail counts each" in message
+    assert not (tmp_path / "out").exists()
+    counts = built(given, tmp_path / "fail", missing="fail")
+    assert counts["failed"] == {"file_missing": 2}
+    counts = built(given, tmp_path / "skip", missing="skip")
+    assert (counts["failed"], counts["excluded"]) == ({}, {"no_file": 2})
+    with pytest.raises(ConfigError, match="2 of 3 images"):
+        built(given, tmp_path / "fail", missing=None)
+    assert built(given, tmp_path / "first", missing=None, limit=1)["built"] == 1
+
+
+def test_where_half_of_the_files_are_there_the_others_are_counted(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    picture(raw / "a.png")
+    (raw / "table.csv").write_text(f"{HEADER}\na.png,1,x\ns/b.png,2,x\n")
+    asked = {"missing": None, "max_failures": "1"}
+    assert built(raw, tmp_path / "out", **asked)["failed"] == {"file_missing": 1}
+    # The option that says the same is the same build.
+    assert built(raw, tmp_path / "out", missing="fail")["failed"] == {"file_missing": 1}
+
+
 @pytest.mark.parametrize("option", ["input", "table", "split_file", "out", "key_file", "id_map"])
 def test_an_option_that_names_no_possible_place_is_refused(option: str, tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
