@@ -355,10 +355,10 @@ def read_options(path: Path) -> dict[str, Any]:
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path} cannot be read ({type(error).__name__}).") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"--config {path} is not valid TOML: {error}.") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--config {path} cannot be read ({type(error).__name__}).") from None
     return {key.replace("-", "_"): value for key, value in table.items()}
 
 

@@ -62,6 +62,7 @@ class _Grid:
     first: Sequence[Numbered]
     rows: Iterator[Numbered]
     sheet: str = ""
+    sheets: int = 0
 
 
 def read(tree: Tree, table: str, card: Card, needed: Sequence[str]) -> OwnTable:
@@ -90,16 +91,16 @@ def read(tree: Tree, table: str, card: Card, needed: Sequence[str]) -> OwnTable:
             f"{table} is an Excel file of the old kind (.xls), or protected by a password. Save it "
             "as .xlsx or CSV, without password."
         )
-    grids = _sheets(data, table, card.sheet) if excel else _texts(data, table, card.encoding)
+    grids = _sheets(data, table, card, needed) if excel else _texts(data, table, card.encoding)
     grid, header = _fitting(grids, table, card, needed)
     names = [_clean(name) for name in header[1]]
     remedy = f" Other names: --columns; another row: --header-row{'; --sheet' if excel else ''}."
     check_header(names, f"{table}: row {header[0]}", needed, grid.separator, _is_column, remedy)
     columns = {m: found for m, name in card.columns.items() if (found := _column(name, names, m))}
     remarks = []
-    if len(grids) > 1 and grid.sheet:
+    if grid.sheets > 1 and not card.sheet:
         remarks.append(
-            f"{table}: sheet {grid.sheet!r} of {len(grids)} was read; --sheet names one."
+            f"{table}: sheet {grid.sheet!r} of {grid.sheets} was read; --sheet names one."
         )
     return OwnTable(_body(grid, table, names, header[0]), columns, grid.separator != ",", remarks)
 
@@ -163,15 +164,20 @@ def _text(text: str, table: str, separator: str, skipped: int) -> _Grid:
     return _Grid(separator, first, rows())
 
 
-def _sheets(data: bytes, table: str, wanted: str) -> list[_Grid]:
+def _sheets(data: bytes, table: str, card: Card, needed: Sequence[str]) -> list[_Grid]:
+    """Return the sheet that the user names, or the first; the others too where that is not it."""
     book = workbook(data, table)
-    names = [_named_sheet(book, table, wanted)] if wanted else book.sheet_names
-    grids = []
-    for name in names:
+    names = [_named_sheet(book, table, card.sheet)] if card.sheet else book.sheet_names
+
+    def grid(name: str) -> _Grid:
         rows = sheet_rows(book, table, name)
         cells = [(number, [_cell(cell) for cell in row]) for number, row in enumerate(rows, 1)]
-        grids.append(_Grid("", cells[:TITLE_ROWS], iter(cells), name))
-    return grids
+        return _Grid("", cells[:TITLE_ROWS], iter(cells), name, len(names))
+
+    first = grid(names[0])
+    if _header(first, card.header_row, needed) is not None:
+        return [first]
+    return [first, *map(grid, names[1:])]
 
 
 def _named_sheet(book: CalamineWorkbook, table: str, wanted: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mammoprep import options
@@ -470,6 +470,38 @@ def test_a_pictures_range_is_a_column(tmp_path: Path) -> None:
     assert [record.range for record in found.records] == [
         (0.0, 4095.0), (0.0, 4095.0), (100.0, 4095.0), (-50.0, 100.0), (1.5, 2.5), None,
     ]  # fmt: skip
+
+
+PIECES = st.sampled_from(
+    [
+        "path", "patient_id", "label", "Label", "xmin", "range", ",", ";", "\t", "|", "\n", "\r\n",
+        '"', "\0", "a.png", "100", "100.0", "017", "1e999", "1E+11", "sep=;", "é", "\u2028", " ",
+        "IV", "#N/A", "-", "/", "..",
+    ]
+)  # fmt: skip
+WRITTEN = st.sampled_from(["utf-8", "utf-16", "utf-16-be", "cp1252", "utf-32"])
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.binary(max_size=60)
+    | st.tuples(st.sampled_from(["", f"{HEADER},xmin,range\n"]), st.lists(PIECES), WRITTEN).map(
+        lambda drawn: (drawn[0] + "".join(drawn[1])).encode(drawn[2], "replace")
+    )
+)
+def test_over_all_contents_a_table_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "fuzzed"
+    folder.mkdir(exist_ok=True)
+    for name in ("table.csv", "mine.xlsx"):
+        (folder / name).write_bytes(data)
+        try:
+            found = read(folder, table=folder / name)
+        except ConfigError as error:
+            assert str(error)  # noqa: PT017 - either is right
+        else:
+            assert len({record.key for record in found.records}) == len(found.records) > 0
 
 
 # What labels mean
