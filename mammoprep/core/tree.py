@@ -174,6 +174,10 @@ class Folder:
         place = self.root / checked(name)
         if name.isascii() or os.path.lexists(place):
             return place
+        try:
+            os.fsencode(name)
+        except UnicodeEncodeError:
+            raise RecordError("file_missing", "no file can have such a name") from None
         return self._alike(name) or place
 
     def _alike(self, name: str) -> Path | None:
