@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -581,3 +582,35 @@ def test_an_odd_table_builds_from_a_zip_by_a_config_file_with_patches(tmp_path: 
     assert (splits["test"], splits["train"]) == (2, 2)
     about = json.loads((tmp_path / "out" / "dataset.json").read_text())
     assert about["counts"]["failed"] == {}
+
+
+# Folder of the reported conditions -> what refuses it, or its patients
+REPORTED: dict[str, str | list[str]] = {
+    "t_float_leak": [str(n) for n in range(100, 120) for _ in range(2)],
+    "t_float_ids": "'123.0' (row 2) and '0123' (row 4) differ in leading zeros",
+    "t_col_ext": ["0", "1"],
+    "t_excel_sep": ["001", "002", "010", "10"],
+    "t_utf16": ["001", "002", "010", "10"],
+    "t_bool": ["001", "002", "010", "10"],
+    "t_header_spaces": ["001", "002", "010", "10"],
+    "t_latin1": "row 5 is not UTF-8 text: byte 84 is 0xfc. Say which encoding it is",
+    "t_nul": "row 2: path must be a path inside of the input folder",
+    "t_longname": "row 2: path must be a path whose names have at most 255 bytes",
+}
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_a_reported_table_gets_its_right_answer(name: str) -> None:
+    folder = Path(os.environ.get("MAMMO_REPORTED", "")) / name
+    if "MAMMO_REPORTED" not in os.environ or not folder.is_dir():
+        pytest.skip("MAMMO_REPORTED is not set")
+    expected = REPORTED[name]
+    if isinstance(expected, str):
+        assert expected in refusal(folder)
+        return
+    found = read(folder)
+    assert patients(found) == expected
+    assert len({record.key for record in found.records}) == len(expected)
+    assert all(record.input in found.sizes for record in found.records)
+    if name == "t_bool":
+        assert [record.labels["cancer"] for record in found.records] == [0, 1, 0, 1]
