@@ -24,10 +24,11 @@ from mammoprep.config import BuildConfig, Settings, allowed_failures, difference
 from mammoprep.core import plugins
 from mammoprep.core.errors import EXIT_FAILURES, EXIT_OK, ConfigError
 from mammoprep.core.schema import FORMAT_VERSION
-from mammoprep.inputs import Inputs, count_warnings, load_source, read_inputs
+from mammoprep.inputs import Inputs, count_warnings, load_source, read_inputs, what_is_there
 from mammoprep.run import Run, is_done
 from mammoprep.worker import COMMAND, Child
 
+ABSENT_SHOWN = 3
 LOOKAHEAD = 7  # with the record itself a GPU's batch of 8: 0.4 GB of the largest pictures
 
 
@@ -87,8 +88,8 @@ def build(
     settings = resolve(config)
     settings, inputs = _chosen(settings, _read(config, settings))
     known = splits.read_split_file(config.split_file) if config.split_file else None
-    planned = plan.make(inputs.records, inputs.sizes, settings, known)
-    for line in (*private.warnings(config), *count_warnings(config.source, inputs)):
+    planned = _planned(settings, inputs, known, settled=not survey.is_needed(config.source))
+    for line in _beforehand(config, inputs, planned):
         watcher.warn(line)
     with state.output_errors(config.out), state.hold(config.out) as output:
         claim(output, config, settings)
@@ -96,7 +97,7 @@ def build(
         job = survey.Job(config, settings, inputs, output, command, watcher.survey)
         inputs, found = survey.settle(job)
         if inputs is not job.inputs:
-            planned = plan.make(inputs.records, inputs.sizes, settings, known)
+            planned = _planned(settings, inputs, known, settled=True)
         private.write_id_map(config.id_map, inputs.records)
         for line in (*found, *planned.warnings):
             watcher.warn(line)
@@ -114,6 +115,41 @@ def build(
     allowed = allowed_failures(config.max_failures, planned.inputs)
     code = EXIT_FAILURES if failed > allowed else EXIT_OK
     return Result(config.out, summary, local, code)
+
+
+def _planned(
+    settings: Settings, inputs: Inputs, known: dict[str, str] | None, *, settled: bool
+) -> plan.Plan:
+    """Return the plan; ``settled`` says that no survey will change the groups any more."""
+    if settled:
+        splits.check_known(known or {}, inputs.records)
+    return plan.make(inputs.records, inputs.sizes, settings, known)
+
+
+def _beforehand(config: BuildConfig, inputs: Inputs, planned: plan.Plan) -> list[str]:
+    """Return what a user should know before anything is done; raise ConfigError to do nothing."""
+    _check_present(config, inputs, planned)
+    return [*private.warnings(config), *count_warnings(config.source, inputs)]
+
+
+def _check_present(config: BuildConfig, inputs: Inputs, planned: plan.Plan) -> None:
+    """Refuse to begin where most files are absent and the user has not said what that means.
+
+    Raises:
+        ConfigError: more than half are; with what was looked for, and what is there.
+    """
+    asked = [item for shard in planned.shards if not shard.augmented for item in shard.inputs]
+    absent = {item.record.name for item in asked if item.size is None}
+    if config.settings.missing or 2 * len(absent) <= len(asked):
+        return
+    names = [record.name for record in inputs.records if record.name in absent]
+    shown = ", ".join(names[:ABSENT_SHOWN])
+    raise ConfigError(
+        f"{len(absent):,} of {len(asked):,} images that the table names are not in {config.input}, "
+        f"such as {shown}. {what_is_there(inputs.tree, names[0])} If the folder and the paths are "
+        "right, --missing skip builds what is there; --missing fail counts each absent image as a "
+        "failure."
+    )
 
 
 def _afterwards(planned: plan.Plan, summary: dict[str, Any]) -> list[str]:
@@ -152,7 +188,8 @@ def resolve(config: BuildConfig) -> Settings:
     own_table(config)
     key = private.check_value(private.own_key(config).get("secret", ""))
     target = settings.target or ("" if settings.roi else card.target)
-    return replace(settings, target=target, split_file=digest, key_file=key)
+    missing = settings.missing or "fail"
+    return replace(settings, target=target, split_file=digest, key_file=key, missing=missing)
 
 
 def _read(config: BuildConfig, settings: Settings) -> Inputs:
@@ -206,6 +243,10 @@ def own_table(config: BuildConfig) -> dict[str, Any]:
         "table": str(config.table or ""),
         "columns": {**card.columns, **settings.columns},
         "targets": {card.target: list(settings.label_names)},
+        "encoding": settings.encoding,
+        "sheet": settings.sheet,
+        "header_row": settings.header_row,
+        "label_map": settings.label_map,
     }
 
 

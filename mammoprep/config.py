@@ -50,7 +50,8 @@ class Settings:
         intersection: Whether to write image x lesion mask too.
         views: Only these views; all when empty. Inputs whose table names no view are kept.
         mm_per_pixel: Size of a finished pixel in mm, instead of filling the frame, or None.
-        missing: ``fail`` or ``skip``.
+        missing: ``fail`` or ``skip``; or empty, which becomes ``fail`` in a build, where at least
+            half of the files must be there then.
         limit: Only the first so many inputs, or None.
         roi: (width, height) of lesion patches and background tiles instead of whole images, the
             same as ``size``; or None.
@@ -91,7 +92,7 @@ class Settings:
     intersection: bool = False
     views: tuple[str, ...] = ()
     mm_per_pixel: float | None = None
-    missing: str = "fail"
+    missing: str = ""
     limit: int | None = None
     crosscheck: str = "0%"
     roi: tuple[int, int] | None = None
@@ -125,7 +126,7 @@ class Settings:
         mask_values.parse(self.mask_values)
         _between("--crop-margin", self.crop_margin, 0.0, 1.0)
         _one_of("--orient", self.orient, ORIENTS)
-        _one_of("--missing", self.missing, MISSING)
+        _one_of("--missing", self.missing or MISSING[0], MISSING)
         _check_window(self.window)
         self._check_range()
         _one_of("--decode", self.decode, DECODES)
@@ -404,10 +405,10 @@ def read_options(path: Path) -> dict[str, Any]:
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path} cannot be read ({type(error).__name__}).") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"--config {path} is not valid TOML: {error}.") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--config {path} cannot be read ({type(error).__name__}).") from None
     return {key.replace("-", "_"): value for key, value in table.items()}
 
 

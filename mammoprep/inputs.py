@@ -1,5 +1,6 @@
 """Find a dataset, read its table, and see which of its files are there."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 
 from mammoprep.core import cards, plugins
 from mammoprep.core.cards import Card
-from mammoprep.core.errors import ConfigError
+from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.parts import part_of
 from mammoprep.core.schema import Record
+from mammoprep.core.text import visible
 from mammoprep.core.tree import Tree, open_tree
 
 SOURCES = "mammoprep.sources"
@@ -26,12 +28,14 @@ class Inputs:
         card: Its card.
         records: Its table.
         sizes: Input path -> bytes of what is there.
+        remarks: What the user should know of the table, one line each.
     """
 
     tree: Tree
     card: Card
     records: list[Record]
     sizes: Mapping[str, int]
+    remarks: tuple[str, ...] = ()
 
 
 def load_source(name: str) -> tuple[ModuleType, Card]:
@@ -68,7 +72,7 @@ def read_inputs(
     if hasattr(module, "provide"):
         module.provide(path)
     expected = f"Expected, in it or one folder below:\n{card.layout.strip()}\n{card.obtain.strip()}"
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - of any path, without an error
         raise ConfigError(f"Input {path} does not exist. {expected}")
     tree = open_tree(path)
     folder = "" if card.table else module.locate(tree)
@@ -78,9 +82,11 @@ def read_inputs(
     if folder:
         tree = tree.sub(folder)
     records = module.read(tree, card)
+    _check_names(records)
     if hasattr(module, "complete"):
         card = module.complete(card, records)
-    return Inputs(tree, card, records, _sizes(tree, [record.input for record in records]))
+    sizes = _sizes(tree, [record.input for record in records])
+    return Inputs(tree, card, records, sizes, tuple(getattr(records, "remarks", ())))
 
 
 def _sizes(tree: Tree, names: Sequence[str]) -> dict[str, int]:
@@ -88,17 +94,55 @@ def _sizes(tree: Tree, names: Sequence[str]) -> dict[str, int]:
     parts = {name: part_of(name) for name in names}
     files = {part.file if part else name for name, part in parts.items()}
     sizes: dict[str, int] = {}
+    beside = set(tree.files())
     for top in sorted({name.split("/", 1)[0] for name in files}):
-        sizes |= {top: tree.stamp(top)[0]} if tree.exists(top) else tree.sizes(top)
+        sizes |= {top: _bytes(tree, top)} if top in beside else tree.sizes(top)
+    # A name with accents may be there in another form; the tree knows.
+    odd = [name for name in files - sizes.keys() if not name.isascii() and tree.exists(name)]
+    sizes |= {name: _bytes(tree, name) for name in odd}
     found = {n: p.length for n, p in parts.items() if p and p.inside(sizes.get(p.file, -1))}
     return sizes | found
+
+
+def _bytes(tree: Tree, name: str) -> int:
+    try:
+        return tree.stamp(name)[0]
+    except RecordError:  # there, and not to be looked at: whoever reads it is told why
+        return 0
+
+
+def _check_names(records: Sequence[Record]) -> None:
+    """Refuse names of files that are no text; what is written about a record must be text."""
+    for record in records:
+        for name in record.files if record.alias is None else ():
+            if not name.isascii() and any("\ud800" <= mark <= "\udfff" for mark in name):
+                raise ConfigError(
+                    f"The name of the file {visible(name)} is not UTF-8 text. Rename it; "
+                    "convmv or the archive's own tool does it for many."
+                )
 
 
 def _listed(tree: Tree) -> str:
     """Return the first folders and files of a tree, for a message."""
     names = [f"{name}/" for name in tree.folders()] + tree.files()
+    return _shortened(names)
+
+
+def _shortened(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{more}" if names else "nothing"
+    return f"{', '.join(map(visible, names[:SHOWN]))}{more}" if names else "nothing"
+
+
+def what_is_there(tree: Tree, path: str) -> str:
+    """Return a sentence on what lies where ``path`` was looked for, or in the next folder above."""
+    folder = path.rpartition("/")[0]
+    while folder and not (found := tree.sizes(folder)):
+        folder = folder.rpartition("/")[0]
+    if not folder:
+        return f"There is {_listed(tree)}."
+    inside = (name.removeprefix(f"{folder}/").partition("/") for name in found)
+    names = sorted({f"{first}{slash}" for first, slash, _ in inside})
+    return f"In {folder}/ there is {_shortened(names)}."
 
 
 def _looks_like(tree: Tree, source: str) -> str:
@@ -125,7 +169,7 @@ def _takes_anything(name: str) -> bool:
 
 
 def count_warnings(source: str, inputs: Inputs) -> list[str]:
-    """Return a line when the table is not the full published set."""
+    """Return what is to be told of the table, and a line when it is not the full published set."""
     training = [record for record in inputs.records if record.split != "test"]
     found = {"images": len(training), "patients": len({r.group for r in training})}
     odd = [
@@ -133,4 +177,5 @@ def count_warnings(source: str, inputs: Inputs) -> list[str]:
         for name, expected in inputs.card.expected.items()
         if found.get(name) != expected
     ]
-    return [f"This is not the full {source} set: {', '.join(odd)}."] if odd else []
+    partial = [f"This is not the full {source} set: {', '.join(odd)}."] if odd else []
+    return [*inputs.remarks, *partial]

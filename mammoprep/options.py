@@ -1,5 +1,7 @@
 """Options from the command line and a TOML file -> one checked BuildConfig."""
 
+import errno
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from mammoprep.config import (
 )
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
+from mammoprep.core.text import visible
 from mammoprep.inputs import load_source
 
 PLACES = (
@@ -159,6 +162,23 @@ PARSED = {
 }
 
 
+def _place(name: str, text: str) -> Path:
+    """Return a path that can be one; whether anything is there is for others to say."""
+    try:
+        os.stat(text)  # noqa: PTH116 - of any text
+    except ValueError as error:
+        problem: str | None = str(error)
+    except OSError as error:
+        impossible = error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
+        problem = os.strerror(error.errno or 0) if impossible else None
+    else:
+        problem = None
+    if problem is not None:
+        option = name.replace("_", "-")
+        raise ConfigError(f"--{option} cannot be a path ({problem}): {visible(text[:80])}")
+    return Path(text)
+
+
 def _typed(name: str, value: Any) -> Any:
     if name in PARSED:
         return PARSED[name](value)
@@ -172,7 +192,7 @@ def _typed(name: str, value: Any) -> Any:
         text = str(value)
         if "://" in text:
             raise not_built(name, text, "reading from and writing to URLs")
-        return Path(text)
+        return _place(name, text)
     if name in ("retry_failed", "fresh", "intersection"):
         if not isinstance(value, bool):
             raise ConfigError(f"{name} must be true or false, got {value!r}.")

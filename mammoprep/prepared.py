@@ -16,7 +16,7 @@ from typing import Any
 
 from mammoprep.config import Limits, Settings
 from mammoprep.core import cards, plugins
-from mammoprep.core.errors import ConfigError
+from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.schema import Record, make_key
 from mammoprep.core.tree import Folder, Tree, open_tree
 from mammoprep.worker import Child, ending
@@ -154,7 +154,7 @@ def _one(job: _Job, record: Record, child: Child) -> Prepared:
         return replace(nothing, code=record.excluded, excluded=not job.alone)
     try:
         size = job.tree.stamp(record.input)[0]
-    except (OSError, KeyError):
+    except RecordError:
         return replace(nothing, code="unreadable", detail="it was there and is gone")
     asked = {"survey": SOURCE, "input": record.input, "size": size, "ahead": None}
     header = child.ask(asked).header

@@ -176,7 +176,7 @@ def stamp_of(shard: Shard, tree: Tree) -> str:
         for name in planned.record.files:
             try:
                 stamp = None if planned.size is None else tree.stamp(name)
-            except (OSError, KeyError):
+            except RecordError:
                 stamp = None
             lines.append(json.dumps([planned.record.called(name), stamp]))
     return sha256("\n".join(lines).encode()).hexdigest()

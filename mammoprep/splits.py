@@ -10,6 +10,7 @@ from typing import Any
 
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import Record, base_split
+from mammoprep.core.spelling import loose, same, zeroless
 
 OFFICIAL = ("train", "val", "test")
 UNAUGMENTED = ("val", "test")  # a score must not rest on what chance made
@@ -67,11 +68,13 @@ def assign(
     their order. Fewer groups than folds leave folds empty.
 
     Raises:
-        ConfigError: ``known`` contradicts an official split, or names an unknown one.
+        ConfigError: ``known`` contradicts an official split or names an unknown one; or it spells
+            groups otherwise, so that who is meant is not known.
     """
     names = [f"fold{number}" for number in range(folds)]
     groups = sorted(groups, key=lambda group: group.name)
-    fixed = {group.name: _fixed(group, known or {}, names) for group in groups}
+    known = _spelled(known or {}, [group.name for group in groups])
+    fixed = {group.name: _fixed(group, known, names) for group in groups}
     totals: Counter[str] = Counter()
     for group in groups:
         totals.update(group.weights)
@@ -92,6 +95,49 @@ def assign(
         result[group.name] = best
         held[best].update(group.weights)
     return result
+
+
+def check_known(known: Mapping[str, str], records: Iterable[Record]) -> None:
+    """Refuse a split file that has no part in a dataset: who gave it would think that it has.
+
+    Raises:
+        ConfigError: it knows none of the groups.
+    """
+    groups = sorted({record.group for record in records})
+    if known and groups and not _spelled(known, groups):
+        raise ConfigError(
+            f"--split-file knows none of the {len(groups):,} groups, such as {groups[0]!r}; its "
+            f"own are such as {next(iter(known))!r}. Is it the file of another dataset?"
+        )
+
+
+def _spelled(known: Mapping[str, str], groups: Sequence[str]) -> dict[str, str]:
+    """Return group -> split, with the groups spelled as the dataset spells them.
+
+    A file that a program has written anew has 100.0 for 100. A name that is only perhaps one of the
+    dataset's, 17 for 017, must not be passed over: its group would go to any fold.
+    """
+    found = {name: known[name] for name in groups if name in known}
+    open_ = [name for name in groups if name not in found]
+    sure, perhaps = {same(name): name for name in open_}, {_like(name): name for name in open_}
+    for name, split in known.items():
+        if name in found:
+            continue
+        group = sure.get(same(name))
+        if group is not None and found.setdefault(group, split) != split:
+            raise ConfigError(
+                f"--split-file: group {group!r} has two splits, {found[group]} and {split}."
+            )
+        if group is None and (like := perhaps.get(_like(name))) is not None:
+            raise ConfigError(
+                f"--split-file names group {name!r}, the dataset {like!r}. Write both alike: "
+                "a group that is not found gets any split."
+            )
+    return found
+
+
+def _like(name: str) -> str:
+    return zeroless(loose(name))
 
 
 def _weight(group: Group, totals: Mapping[str, int]) -> float:
@@ -147,7 +193,7 @@ def _csv_pairs(path: Path) -> list[tuple[str, str]]:
                 raise ConfigError(
                     f"{path} must have columns group and split, found {', '.join(header)}."
                 )
-            return [(str(row["group"]), str(row["split"])) for row in reader]
+            return [(str(row["group"]).strip(), str(row["split"]).strip()) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path} cannot be read ({type(error).__name__}).") from None
 

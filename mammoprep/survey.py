@@ -18,6 +18,7 @@ from typing import Any
 
 from mammoprep import manifest
 from mammoprep.config import BuildConfig, Settings
+from mammoprep.core.errors import RecordError
 from mammoprep.core.pseudonyms import pseudonym
 from mammoprep.inputs import Inputs, load_source
 from mammoprep.state import STATE, Output, read_json, read_sealed, seal
@@ -51,6 +52,11 @@ class Job:
     progress: Callable[[int, int], None]
 
 
+def is_needed(source: str) -> bool:
+    """Return whether a source's files are looked at before anything is planned."""
+    return hasattr(load_source(source)[0], "survey")
+
+
 def settle(job: Job) -> tuple[Inputs, list[str]]:
     """Return the inputs as their source sees them after a look at every file that is there.
 
@@ -62,7 +68,7 @@ def settle(job: Job) -> tuple[Inputs, list[str]]:
         ResourceError: interrupted; what was found so far is kept.
     """
     module, inputs = load_source(job.config.source)[0], job.inputs
-    if not hasattr(module, "survey"):
+    if not is_needed(job.config.source):
         return inputs, []
     files = {
         record.name: record.input
@@ -151,7 +157,7 @@ def _stamp(inputs: Inputs, file: str) -> Stamp | None:
     """Return what changes when a file does; when it was written may be when a patient came."""
     try:
         stamp = list(inputs.tree.stamp(file))
-    except (OSError, KeyError):  # gone since the folder was listed
+    except RecordError:  # gone since the folder was listed
         return None
     secret = inputs.card.secret
     return pseudonym(secret, "stamp", *map(str, stamp)) if secret else stamp

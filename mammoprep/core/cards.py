@@ -8,6 +8,8 @@ from typing import Any
 
 from mammoprep.core.errors import ConfigError
 
+# Fields that no card has, but the user's options.
+GIVEN = {"table", "encoding", "sheet", "header_row", "label_map", "secret"}
 LABEL_TYPES = ("bool", "int", "float", "str")
 
 
@@ -35,6 +37,11 @@ class Card:
         columns: Only for the user's own table: meaning -> name of the column, as ``--columns`` may
             change it; a name of ``""`` leaves a column out.
         table: Only for the user's own table: its path, when it is not in the dataset's folder.
+        encoding: Only for the user's own table: of its text; empty for what it shows itself.
+        sheet: Only for the user's own table: name or number of an Excel file's sheet.
+        header_row: Only for the user's own table: the row of the column names, or None.
+        label_map: Only for the user's own table: label as it stands there -> class; a class of
+            ``""`` is unknown.
         keyed: Whether identifiers and paths are replaced by keyed hashes, so that a key is needed.
         secret: That key, in hexadecimal.
     """
@@ -57,6 +64,10 @@ class Card:
     colour: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
     table: str = ""
+    encoding: str = ""
+    sheet: str = ""
+    header_row: int | None = None
+    label_map: Mapping[str, str] = field(default_factory=dict)
     keyed: bool = False
     secret: str = field(default="", repr=False)
 
@@ -93,7 +104,7 @@ def load(name: str) -> Card:
         raise ConfigError(f"Source {name!r} has no card; expected {path}.") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
-    known = {item.name for item in fields(Card)} - {"table", "secret"}
+    known = {item.name for item in fields(Card)} - GIVEN
     if unknown := sorted(set(table) - known):
         raise ConfigError(f"{path}: unknown key {unknown[0]!r}. Known: {', '.join(sorted(known))}.")
     try:

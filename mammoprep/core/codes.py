@@ -245,6 +245,10 @@ CODES: dict[str, tuple[str, str]] = {
         "The mask has several frames, or it is a segmentation in tiles or at several places.",
         "Export the one frame that lies on the image, or a segmentation of that image alone.",
     ),
+    "outlines_damaged": (
+        "The file with the outlines of the image's findings is damaged or cannot be read.",
+        "Download that file again; the image alone would pass for one without findings.",
+    ),
     "outline_open": (
         "A drawn outline encloses nothing, even after small gaps are closed.",
         "Look at the outline's file; the finding's area cannot be known.",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from mammoprep.core.errors import RecordError
 
+FILE_LIMIT = 1 << 30  # bytes of one input file; the largest uncompressed mammograms are near 60 MB
+
 _PART = re.compile(r"(?P<file>.+)!(?P<offset>[0-9]{1,15})\+(?P<length>[0-9]{1,15})", re.DOTALL)
 
 

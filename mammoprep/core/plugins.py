@@ -3,6 +3,8 @@
 import difflib
 import importlib
 import pkgutil
+import re
+from collections.abc import Sequence
 from types import ModuleType
 
 from mammoprep.core.errors import ConfigError
@@ -20,10 +22,47 @@ def names(package: str) -> list[str]:
     return sorted(name.replace("_", "-") for name in found if not name.startswith("_"))
 
 
-def suggest(name: str, known: list[str]) -> str:
+SHORTEST = 4  # letters of a name that counts as a part of another one
+
+
+def suggest(name: str, known: Sequence[str]) -> str:
     """Return `` Did you mean 'x'?`` when a known name is close to ``name``, else nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    close = nearest(name, known)
+    return "" if close is None else f" Did you mean {close!r}?"
+
+
+def nearest(name: str, known: Sequence[str]) -> str | None:
+    """Return the known name that is closest to ``name``, or None.
+
+    The same but for case and what stands between words comes first (``RSNA``, ``cbis_ddsm``), then
+    the same words in another order (``ddsm-mini``), then a name that is a part of the other
+    (``mini-mias``, ``cbis``), the longest one, and at last one that is spelled much like it.
+    """
+    letters, words = _letters(name), _words(name)
+    for other in known:
+        if _letters(other) == letters != "":
+            return other
+    for other in known:
+        if sorted(_words(other)) == sorted(words) != []:
+            return other
+    parts = [other for other in known if _is_part(_letters(other), letters)]
+    if parts:
+        return min(parts, key=lambda other: abs(len(_letters(other)) - len(letters)))
+    close = difflib.get_close_matches(name.lower(), [other.lower() for other in known], n=1)
+    return next((other for other in known if other.lower() in close), None)
+
+
+def _words(name: str) -> list[str]:
+    return re.findall("[a-z]+|[0-9]+", name.lower())
+
+
+def _letters(name: str) -> str:
+    return "".join(_words(name))
+
+
+def _is_part(one: str, other: str) -> bool:
+    short, long = sorted((one, other), key=len)
+    return len(short) >= SHORTEST and short in long
 
 
 def load(package: str, name: str, *, needs: tuple[str, ...]) -> ModuleType:

@@ -1,26 +1,25 @@
 """Input trees: a folder, or a zip read in place, seen as relative paths with sizes and bytes.
 
 A name such as ``FILE!OFFSET+LENGTH`` means a part of a file, wherever one can stand; see ``parts``.
+
+Names come from tables and folders, and so may be anything: too long, with a NUL, links in a circle.
+Whoever asks gets an answer or a ``RecordError``, never an error of the operating system.
 """
 
-import errno
 import os
 import stat
-import struct
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+from mammoprep.core._names import checked, errno_name, normal, part_exists, unreadable
+from mammoprep.core._zip import Zip as Zip
 from mammoprep.core.errors import ConfigError, RecordError
+from mammoprep.core.parts import FILE_LIMIT as FILE_LIMIT
 from mammoprep.core.parts import Part, check_part, part_of, read_at
 
-FILE_LIMIT = 1 << 30  # bytes of one input file; the largest uncompressed mammograms are near 60 MB
 TABLE_LIMIT = 1 << 28
-
-_LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip's member: signature, name and extra lengths
-_LOCAL_SIGNATURE = b"PK\x03\x04"
 
 
 class Tree(Protocol):
@@ -31,15 +30,30 @@ class Tree(Protocol):
         ...
 
     def files(self) -> list[str]:
-        """Return the names of the regular files right below the root, sorted."""
+        """Return the names of the regular files right below the root, sorted.
+
+        Links that lead in a circle are among them: whoever reads one is told so.
+        """
         ...
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Return relative path -> bytes of every regular file below folder ``prefix``."""
+        """Return relative path -> bytes of every regular file below folder ``prefix``.
+
+        What is there and cannot be looked at has 0 bytes: whoever reads it is told why.
+        """
         ...
 
     def exists(self, name: str) -> bool:
-        """Return whether ``name`` is a regular file."""
+        """Return whether ``name`` is a regular file.
+
+        An accented letter can be written in two ways (NFC, NFD), and a table, a file system and an
+        archive each have theirs. A name that is absent as it stands means the one file that looks
+        the same, here and wherever a name is given.
+        """
+        ...
+
+    def real(self, name: str) -> str:
+        """Return the name of the file that ``name`` means, as it stands in the tree."""
         ...
 
     def read(self, name: str, limit: int = FILE_LIMIT) -> bytes:
@@ -59,6 +73,9 @@ class Tree(Protocol):
         """Return what changes when the file changes on this machine: (bytes, time or checksum).
 
         Of a part: its own bytes, and what its file has besides.
+
+        Raises:
+            RecordError: it is not there, or cannot be looked at.
         """
         ...
 
@@ -71,18 +88,26 @@ class Tree(Protocol):
         ...
 
 
-def _checked(name: str) -> str:
-    """Return ``name`` if it cannot leave the tree; tables are data and data is hostile."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\0" in name or not path.parts:
-        raise RecordError("unsafe_path", "a path in the table would leave the input folder")
-    return name
+def _is_dir(entry: os.DirEntry[str], *, follow: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow)
+    except OSError:  # a link in a circle
+        return False
 
 
-def _exists(tree: Tree, name: str) -> bool:
-    """Return whether a file is there that is long enough for the part ``name``."""
-    part = part_of(name)
-    return part is not None and tree.exists(part.file) and part.inside(tree.stamp(part.file)[0])
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a regular file, or cannot be looked at, as a link in a circle."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return True
+
+
+def _bytes(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return 0
 
 
 class Folder:
@@ -91,14 +116,24 @@ class Folder:
     def __init__(self, root: Path) -> None:
         """Remember the folder."""
         self.root = root
+        self._forms: dict[Path, tuple[int, dict[str, list[str]]]] = {}
 
     def folders(self) -> list[str]:
         """Return the names of the folders right below the root, sorted."""
-        return sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+        return sorted(entry.name for entry in self._entries() if _is_dir(entry, follow=True))
 
     def files(self) -> list[str]:
         """Return the names of the regular files right below the root, sorted."""
-        return sorted(entry.name for entry in os.scandir(self.root) if entry.is_file())
+        return sorted(entry.name for entry in self._entries() if _is_file(entry))
+
+    def _entries(self) -> list[os.DirEntry[str]]:
+        try:
+            return list(os.scandir(self.root))
+        except OSError as error:
+            raise ConfigError(
+                f"The folder {self.root} cannot be listed ({errno_name(error)}). "
+                "Check that it is there and may be read."
+            ) from None
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Return relative path -> bytes of every regular file below folder ``prefix``."""
@@ -111,19 +146,63 @@ class Folder:
             except PermissionError:  # stands for all its files: whoever reads it is told why not
                 found[folder] = 0
                 continue
-            except OSError:  # absent: its files are missing, which is counted per row
+            except (OSError, ValueError):  # absent: its files are missing, counted per row
                 continue
             for entry in entries:
                 name = f"{folder}/{entry.name}"
-                if entry.is_dir(follow_symlinks=False):
+                if _is_dir(entry, follow=False):
                     pending.append(name)
-                elif entry.is_file():
-                    found[name] = entry.stat().st_size
+                elif _is_file(entry):
+                    found[name] = _bytes(entry)
         return found
 
     def exists(self, name: str) -> bool:
         """Return whether ``name`` is a regular file."""
-        return _exists(self, name) if part_of(name) else (self.root / name).is_file()
+        if part_of(name):
+            return part_exists(self, name)
+        try:
+            return os.path.isfile(self._place(name))  # noqa: PTH113 - of any name, without an error
+        except RecordError:
+            return False
+
+    def real(self, name: str) -> str:
+        """Return the name of the file that ``name`` means, as it stands in the folder."""
+        return self._place(name).relative_to(self.root).as_posix()
+
+    def _place(self, name: str) -> Path:
+        """Return where a file lies, or would: under its name, else the one that looks the same."""
+        place = self.root / checked(name)
+        if name.isascii() or os.path.lexists(place):
+            return place
+        try:
+            os.fsencode(name)
+        except UnicodeEncodeError:
+            raise RecordError("file_missing", "no file can have such a name") from None
+        return self._alike(name) or place
+
+    def _alike(self, name: str) -> Path | None:
+        place = self.root
+        for part in PurePosixPath(name).parts:
+            names = [part]
+            if not part.isascii() and not os.path.lexists(place / part):
+                names = self._named_alike(place).get(normal(part), [])
+            if len(names) != 1:  # of two that both look the same neither is meant
+                return None
+            place = place / names[0]
+        return place
+
+    def _named_alike(self, folder: Path) -> dict[str, list[str]]:
+        """Return NFC -> the names in a folder; listed again only when the folder has changed."""
+        try:
+            changed = folder.stat().st_mtime_ns
+            if folder not in self._forms or self._forms[folder][0] != changed:
+                names: dict[str, list[str]] = {}
+                for entry in os.scandir(folder):
+                    names.setdefault(normal(entry.name), []).append(entry.name)
+                self._forms[folder] = changed, names
+        except (OSError, ValueError):
+            return {}
+        return self._forms[folder][1]
 
     def read(self, name: str, limit: int = FILE_LIMIT) -> bytes:
         """Return the bytes of file ``name``; never blocks on a pipe or a device."""
@@ -147,24 +226,26 @@ class Folder:
         """Lend the handle and the size of a regular file; what fails is a RecordError."""
         try:
             # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
-            handle = os.open(self.root / _checked(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            handle = os.open(self._place(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            code = "file_missing" if error.errno == errno.ENOENT else "unreadable"
-            raise RecordError(code, _errno_name(error)) from None
+            raise unreadable(error) from None
         try:
             found = os.fstat(handle)
             if not stat.S_ISREG(found.st_mode):
                 raise RecordError("unreadable", "not a regular file")
             yield handle, found.st_size
         except OSError as error:
-            raise RecordError("unreadable", _errno_name(error)) from None
+            raise RecordError("unreadable", errno_name(error)) from None
         finally:
             os.close(handle)
 
     def stamp(self, name: str) -> tuple[int, int]:
         """Return (bytes, modification time in ns)."""
         part = part_of(name)
-        found = (self.root / (part.file if part else name)).stat()
+        try:
+            found = self._place(part.file if part else name).stat()
+        except OSError as error:
+            raise unreadable(error) from None
         return part.length if part else found.st_size, found.st_mtime_ns
 
     def sub(self, folder: str) -> "Folder":
@@ -176,126 +257,15 @@ class Folder:
         return {"path": str(self.root), "prefix": ""}
 
 
-class Zip:
-    """A zip file, read in place: nothing is unpacked; the central directory finds members."""
-
-    def __init__(self, path: Path, prefix: str = "") -> None:
-        """Read the central directory.
-
-        Raises:
-            ConfigError: the file is no readable zip.
-        """
-        self.path, self.prefix = path, prefix
-        self._starts: dict[int, int] = {}
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise ConfigError(
-                f"{path} cannot be read as a zip file ({type(error).__name__}). "
-                "Was the download complete? Give --input a folder or a whole zip."
-            ) from None
-        self._members = {
-            info.filename.removeprefix(prefix): info
-            for info in self._zip.infolist()
-            if info.filename.startswith(prefix) and not info.is_dir()
-        }
-
-    def folders(self) -> list[str]:
-        """Return the names of the folders right below the root, sorted."""
-        return sorted({name.split("/", 1)[0] for name in self._members if "/" in name})
-
-    def files(self) -> list[str]:
-        """Return the names of the members right below the root, sorted."""
-        return sorted(name for name in self._members if "/" not in name)
-
-    def sizes(self, prefix: str) -> dict[str, int]:
-        """Return relative path -> bytes of every member below folder ``prefix``."""
-        start = f"{prefix}/"
-        return {n: i.file_size for n, i in self._members.items() if n.startswith(start)}
-
-    def exists(self, name: str) -> bool:
-        """Return whether ``name`` is a member."""
-        return _exists(self, name) if part_of(name) else name in self._members
-
-    def read(self, name: str, limit: int = FILE_LIMIT) -> bytes:
-        """Return the bytes of member ``name``; its checksum is compared on the way."""
-        part = part_of(name)
-        if part is not None:
-            return self.read_part(part, limit)
-        info = self._members.get(_checked(name))
-        if info is None:
-            raise RecordError("file_missing", "not in the zip file")
-        if info.file_size > limit:
-            raise RecordError("header_bounds", f"member of {info.file_size} bytes, limit {limit}")
-        try:
-            with self._zip.open(info) as member:
-                data = member.read(limit + 1)  # never more than promised, whatever it inflates to
-        except (OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
-            raise RecordError("unreadable", f"zip member: {type(error).__name__}") from None
-        except (zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
-            raise RecordError("unreadable", f"zip member: {type(error).__name__}") from None
-        if len(data) != info.file_size:
-            raise RecordError("unreadable", f"{len(data)} bytes, zip says {info.file_size}")
-        return data
-
-    def read_part(self, part: Part, limit: int = FILE_LIMIT) -> bytes:
-        """Return a part of a member that is stored as it is; no checksum covers a part."""
-        info = self._members.get(_checked(part.file))
-        if info is None:
-            raise RecordError("file_missing", "not in the zip file")
-        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-            raise ConfigError(
-                f"{self.path} holds {self.prefix}{part.file} compressed, and this file is read in "
-                "parts: each would inflate all bytes before it. Unzip it first, and give --input "
-                "the folder."
-            )
-        check_part(part, info.file_size, limit)
-        try:
-            with self.path.open("rb") as file:
-                return read_at(file.fileno(), self._start(file.fileno(), info) + part.offset,
-                                part.length)  # fmt: skip
-        except OSError as error:
-            raise RecordError("unreadable", _errno_name(error)) from None
-
-    def _start(self, handle: int, info: zipfile.ZipInfo) -> int:
-        """Return the offset of a member's first byte in the zip file (APPNOTE 4.3.7)."""
-        if info.header_offset not in self._starts:
-            head = read_at(handle, info.header_offset, _LOCAL_HEADER.size)
-            signature, name, extra = _LOCAL_HEADER.unpack(head)
-            if signature != _LOCAL_SIGNATURE:
-                raise RecordError("unreadable", "zip member: no local header")
-            start = info.header_offset + _LOCAL_HEADER.size + name + extra
-            self._starts[info.header_offset] = start
-        return self._starts[info.header_offset]
-
-    def stamp(self, name: str) -> tuple[int, int]:
-        """Return (bytes, CRC-32 of the member as the zip states it)."""
-        part = part_of(name)
-        info = self._members[part.file if part else name]
-        return part.length if part else info.file_size, info.CRC
-
-    def sub(self, folder: str) -> "Zip":
-        """Return the tree below ``folder``."""
-        return Zip(self.path, f"{self.prefix}{folder}/")
-
-    def locator(self) -> dict[str, str]:
-        """Return plain values from which ``open_locator`` opens the same tree."""
-        return {"path": str(self.path), "prefix": self.prefix}
-
-
-def _errno_name(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, "OSError")
-
-
 def open_tree(path: Path) -> Tree:
     """Open a folder or a zip file.
 
     Raises:
         ConfigError: neither, with what was found instead.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - of any path, without an error
         return Folder(path.resolve())
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113
         return Zip(path.resolve())
     raise ConfigError(f"Input {path} does not exist. Expected a folder or a zip file.")
 

@@ -13,7 +13,7 @@ from mammoprep.core import plugins
 from mammoprep.core.cards import Card
 from mammoprep.core.schema import Record, Scalar, make_key
 from mammoprep.core.tree import Tree
-from mammoprep.sources._tables import Row, folder_of, one_of, value, xlsx_rows
+from mammoprep.sources._tables import Row, distinct, folder_of, one_of, value, xlsx_rows
 from mammoprep.sources._tables import records as records_of
 
 TABLE = "CMMD_clinicaldata_revision.xlsx"
@@ -58,7 +58,7 @@ def read(tree: Tree, card: Card) -> Unjoined:
     files = [_file(path, patient, card) for path, patient in _files(tree)]
     there = {record.group for record in files}
     records = [*files, *(row for row in rows if row.group not in there)]
-    return Unjoined(records, {(row.group, row.laterality): row for row in rows})
+    return Unjoined(distinct(records), {(row.group, row.laterality): row for row in rows})
 
 
 def survey(data: bytes) -> dict[str, Any]:

@@ -50,7 +50,14 @@ def _is_marked(tree: Tree, path: str) -> bool:
 def _sizes(tree: Tree) -> dict[str, int]:
     """Return path -> bytes of every regular file, at any depth."""
     inside = {path: size for top in tree.folders() for path, size in tree.sizes(top).items()}
-    return {**{path: tree.stamp(path)[0] for path in tree.files()}, **inside}
+    return {**{path: _bytes(tree, path) for path in tree.files()}, **inside}
+
+
+def _bytes(tree: Tree, path: str) -> int:
+    try:
+        return tree.stamp(path)[0]
+    except RecordError:  # a link in a circle: its own turn will say so
+        return 0
 
 
 def read(tree: Tree, card: Card) -> list[Record]:

@@ -74,12 +74,12 @@ def locate(tree: Tree) -> str | None:
 def read(tree: Tree, card: Card) -> list[Record]:
     """Return one record a row of the table, with the contours of its XML file.
 
-    An image without XML file has no finding; without the folder of them no image is annotated.
+    An image without XML file has no finding; without the folder of them no image is annotated. One
+    whose XML file is damaged is an image that fails: it would pass for one without findings.
 
     Raises:
         ConfigError: the table lacks a column, has no rows, names an image twice or holds a value
-            that cannot be, or a contour file is damaged; the message gives row numbers (row 1 is
-            the header).
+            that cannot be; the message gives row numbers (row 1 is the header).
     """
     files = _files(tree)
     rows = csv_rows(tree, TABLE, COLUMNS, separator=";")
@@ -106,7 +106,11 @@ def _record(row: Row, tree: Tree, card: Card, files: _Files) -> Record:
         raise ValueError(f"File Name must be a number, got {image[:40]!r}")
     # The patient's hash is in the name of the file only; one that is absent stands for itself.
     path, patient = files.images.get(image, (f"{files.folder}/{image}.dcm", None))
-    found = _lesions(tree, files.contours, image)
+    failed = None
+    try:
+        found = _lesions(tree, files.contours, image)
+    except ValueError as error:
+        found, failed = None, {"code": "outlines_damaged", "detail": str(error)}
     labels = _labels(row, card, None if found is None else bool(found[0]))
     return Record(
         key=make_key("inbreast", image),
@@ -122,6 +126,7 @@ def _record(row: Row, tree: Tree, card: Card, files: _Files) -> Record:
         stratum=f"birads={str(labels['birads'])[:1]} density={labels['density']}",
         annotation="none" if found is None else found[1],
         lesions=() if found is None else found[0],
+        failed=failed,
     )
 
 
@@ -165,7 +170,7 @@ def _lesions(tree: Tree, folder: str | None, image: str) -> tuple[tuple[Lesion, 
     try:
         rois = _contours(tree.read(name, XML_LIMIT))
     except (RecordError, ValueError) as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise ValueError(f"XML file: {error}") from None
     lesions = tuple(
         Lesion(number, _kind(named), None, outline(points))
         for number, (named, points) in enumerate(((n, p) for n, p in rois if p), 1)

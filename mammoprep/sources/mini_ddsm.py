@@ -101,15 +101,15 @@ def _image(row: Row) -> tuple[str, str]:
     return path, parts[1].upper()
 
 
-def _read_overlay(path: str, tree: Tree) -> Findings | None:
-    """Return the chain-coded findings of an image; None when there are none that can be read."""
+def _read_overlay(path: str, tree: Tree) -> tuple[Findings | None, str | None]:
+    """Return an image's chain-coded findings, None without any; and what is wrong with them."""
     name = f"{path.rpartition('.')[0]}.OVERLAY"
     if not tree.exists(name):
-        return None
+        return None, None
     try:
-        return _overlay.parse(tree.read(name, _overlay.LIMIT)) or None
-    except (RecordError, ValueError):
-        return None  # the drawn outlines of the table then stand for it
+        return _overlay.parse(tree.read(name, _overlay.LIMIT)) or None, None
+    except (RecordError, ValueError) as error:
+        return None, f"overlay: {error}"
 
 
 def _drawn(row: Row, status: str) -> tuple[MaskFile, ...]:
@@ -139,7 +139,9 @@ def _record(row: Row, tree: Tree, card: Card) -> Record:
     path, patient = _image(row)
     status = _needed(row, "Status", dict(STATUS))
     drawn = _drawn(row, status)
-    found = _read_overlay(path, tree)
+    found, damage = _read_overlay(path, tree)
+    # Drawn outlines stand for a damaged overlay; without them nobody knows what the image shows.
+    lost = damage is not None and not drawn
     marked = bool(drawn or found)
     image = _image_class(status, found, marked)
     assessments = [f.assessment for f in found or () if f.assessment is not None]
@@ -172,4 +174,5 @@ def _record(row: Row, tree: Tree, card: Card) -> Record:
         annotation="none" if image is None else "full",
         lesions=lesions,
         masks=() if found else drawn,
+        failed={"code": "outlines_damaged", "detail": str(damage)} if lost else None,
     )

@@ -4,96 +4,29 @@ See ``data_manifests/table.toml``; which column means what is said by ``--column
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from mammoprep.core import plugins
 from mammoprep.core.cards import Card
 from mammoprep.core.errors import ConfigError
-from mammoprep.core.schema import ANNOTATIONS, Lesion, MaskFile, Record, Scalar, make_key
+from mammoprep.core.schema import Lesion, MaskFile, Record, Scalar, make_key
 from mammoprep.core.tree import Folder, Tree
-from mammoprep.sources import _birads
-from mammoprep.sources._tables import (
-    Row,
-    csv_rows,
-    folder_of,
-    one_of,
-    read_table,
-    refuse,
-    value,
-    xlsx_rows,
-)
+from mammoprep.sources import _own, _spelling
+from mammoprep.sources._meanings import CORNERS, PARSERS
+from mammoprep.sources._tables import Remarked, Row, distinct, folder_of, refuse, value
 
 TABLES = ("table.csv", "table.xlsx")
 NEEDED = ("path", "patient_id", "label")
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FINDING = ("mask", "kind", "pathology", *CORNERS)
 MOST_CLASSES = 100
-
-SIDES = {"l": "L", "r": "R", "left": "L", "right": "R"}
-SPLITS: Mapping[str, Scalar] = {name: name for name in ("train", "val", "test")}
-BINARY: Mapping[str, Scalar] = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
-PATHOLOGIES: Mapping[str, Scalar] = {name: name for name in ("malignant", "benign")}
-DENSITIES: Mapping[str, Scalar] = {name: name for name in _birads.DENSITIES}
-
-
-def _matching(pattern: str, expected: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if re.fullmatch(pattern, text) is None:
-            raise ValueError(expected)
-        return text
-
-    return parse
-
-
-def _category(text: str) -> str:
-    if _birads.CATEGORY.fullmatch(text.lower()) is None:
-        raise ValueError("a BI-RADS category such as 2 or 4a")
-    return text.lower()
-
-
-def _path(text: str) -> str:
-    """Return a path inside of the folder, with forward slashes."""
-    path = PurePosixPath(text.replace("\\", "/"))
-    drive = re.match("[A-Za-z]:", text)
-    if path.is_absolute() or ".." in path.parts or not path.parts or drive:
-        raise ValueError("a path inside of the input folder")
-    return str(path)
-
-
-def _side(text: str) -> str:
-    if text.lower() not in SIDES:
-        raise ValueError("L, R, left or right")
-    return SIDES[text.lower()]
-
-
-def _pixels(text: str) -> float:
-    if re.fullmatch(r"-?[0-9]{1,6}(\.[0-9]*)?", text) is None:
-        raise ValueError("a number of pixels")
-    return float(text)
-
-
-_NAME = _matching(r"[^\x00-\x1f\x7f]{1,128}", "a name of at most 128 characters")
-# Meaning -> parser of a cell; the card lists the same meanings.
-PARSERS: dict[str, Callable[[str], Scalar]] = {
-    "path": _path,
-    "patient_id": _NAME,
-    "label": _NAME,
-    "laterality": _side,
-    "view": _matching("[A-Z]{2,5}", "a view such as CC or MLO"),
-    "study_id": _NAME,
-    "split": one_of(SPLITS),
-    "cancer": one_of(BINARY),
-    "abnormal": one_of(BINARY),
-    "birads": _category,
-    "density": one_of(DENSITIES),
-    "annotation": one_of({name: name for name in ANNOTATIONS}),
-    "mask": _path,
-    "kind": _NAME,
-    "pathology": one_of(PATHOLOGIES),
-    **dict.fromkeys(CORNERS, _pixels),
-}
+EMPTY = ("", "nan")
+SPELLED = ("patient_id", "study_id", "label", "kind")
+IDENTIFYING = ("patient_id", "study_id")
+_EXCEL_ERROR = re.compile(r"#(N/A|REF!|DIV/0!|VALUE!|NAME\?|NUM!|NULL!)")
 
 Cells = Mapping[str, Scalar]
 
@@ -119,12 +52,14 @@ def read(tree: Tree, card: Card) -> list[Record]:
         ConfigError: the table cannot be read, lacks a column, has no rows, or holds a value that
             cannot be; the message gives row numbers (row 1 is the header).
     """
-    place, table = tree, next((name for name in TABLES if tree.exists(name)), TABLES[0])
-    if card.table:
-        place, table = Folder(Path(card.table).resolve().parent), Path(card.table).name
-    needed = [name for meaning, name in card.columns.items() if _is_needed(meaning, name)]
-    rows = _rows(place, table, needed)
-    images = _gather(table, rows, {m: name for m, name in card.columns.items() if name})
+    table, own = _open(tree, card)
+    rows = list(own.rows)
+    columns, left_out = _sure(rows, own.columns, card)
+    card = replace(card, columns=columns)
+    spelled = _spelled(table, rows, card)
+    reading = _Reading(own, {meaning: column.taken for meaning, column in spelled.items()}, card)
+    images = _gather(table, rows, reading)
+    _check_files(table, images, tree)
     names = card.targets[card.target] or _classes(images, table, card)
     records, errors = [], []
     for image in images.values():
@@ -133,7 +68,23 @@ def read(tree: Tree, card: Card) -> list[Record]:
         except ValueError as error:
             errors.append(f"row {image.number}: {error}")
     refuse(table, errors)
-    return records
+    told = [*left_out, *(line for column in spelled.values() for line in column.remarks)]
+    return Remarked(distinct(records), [*own.remarks, *(f"{table}: {line}" for line in told)])
+
+
+def _open(tree: Tree, card: Card) -> tuple[str, _own.OwnTable]:
+    there = [name for name in TABLES if tree.exists(name)]
+    place, table = tree, there[0] if there else TABLES[0]
+    if card.table:
+        place, table = Folder(Path(card.table).parent), Path(card.table).name
+    needed = [name for meaning, name in card.columns.items() if _is_needed(meaning, name)]
+    if "" in needed:
+        raise ConfigError(f"--columns: {', '.join(NEEDED)} cannot be left out.")
+    own = _own.read(place, table, card, needed)
+    if len(there) > 1 and not card.table:
+        line = f"{there[0]} was read, {there[1]} was not; --table names one."
+        own = replace(own, remarks=[*own.remarks, line])
+    return table, own
 
 
 def complete(card: Card, records: Sequence[Record]) -> Card:
@@ -148,19 +99,87 @@ def _is_needed(meaning: str, name: str) -> bool:
     return meaning in NEEDED or name not in ("", meaning)
 
 
-def _rows(place: Tree, table: str, needed: list[str]) -> Iterator[tuple[int, Row]]:
-    if "" in needed:
-        raise ConfigError(f"--columns: {', '.join(NEEDED)} cannot be left out.")
-    if table.lower().endswith(".xlsx"):
-        return xlsx_rows(place, table, needed)
-    header = read_table(place, table).split(b"\n", 1)[0]
-    separator = max(",;\t", key=lambda sign: header.count(sign.encode()))
-    return csv_rows(place, table, needed, separator)
+def _sure(
+    rows: Sequence[tuple[int, Row]], columns: Mapping[str, str], card: Card
+) -> tuple[dict[str, str], list[str]]:
+    """Return the columns without those that only seem to have a meaning, and a line about each.
+
+    A column ``Density`` that nobody named as the density, and that holds something else, is another
+    column; one that is called ``density`` is an error.
+    """
+    sure, lines = dict(columns), []
+    for meaning, name in columns.items():
+        named = name == card.columns[meaning] or _is_needed(meaning, card.columns[meaning])
+        if named or meaning in FINDING:
+            continue
+        wrong = _first_wrong(rows, name, meaning)
+        if wrong is not None:
+            del sure[meaning]
+            lines.append(
+                f"column {name} is not read as {meaning}, because of {wrong}. "
+                f"--columns {meaning}={name} insists, --columns {meaning}= leaves it out."
+            )
+    return sure, lines
 
 
-def _gather(
-    table: str, rows: Iterator[tuple[int, Row]], columns: Mapping[str, str]
-) -> dict[str, _Image]:
+def _first_wrong(rows: Sequence[tuple[int, Row]], name: str, meaning: str) -> str | None:
+    for number, row in rows:
+        try:
+            value(row, name, PARSERS[meaning])
+        except ValueError as error:
+            return f"row {number}: {error}"
+    return None
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How the cells of a table are read.
+
+    Attributes:
+        own: The table.
+        spelled: Meaning -> text -> the text that it is taken for.
+        card: With the columns that are there.
+    """
+
+    own: _own.OwnTable
+    spelled: Mapping[str, Mapping[str, str]]
+    card: Card
+
+
+def _spelled(
+    table: str, rows: Sequence[tuple[int, Row]], card: Card
+) -> dict[str, _spelling.Column]:
+    """Return meaning -> its column, each thing in it spelled in one way.
+
+    Raises:
+        ConfigError: one thing is spelled in two ways, and which is right is not known; or
+            ``--label-map`` names a label that is not there.
+    """
+    found: dict[str, _spelling.Column] = {}
+    for meaning in SPELLED:
+        if (name := card.columns.get(meaning)) is None:
+            continue
+        named = [*card.label_map, *card.targets[card.target]] if meaning == "label" else []
+        cells = ((number, _stripped(row[name])) for number, row in rows if name in row)
+        filled = ((number, text) for number, text in cells if text.lower() not in EMPTY)
+        identifies = meaning in IDENTIFYING
+        found[meaning] = _spelling.settle(name, filled, named=named, identifies=identifies)
+    refuse(table, [error for column in found.values() for error in column.errors])
+    there = list(dict.fromkeys(found["label"].taken.values()))
+    for label in card.label_map:
+        if label not in there:
+            known = ", ".join(there)[:300]
+            hint = plugins.suggest(label, there)
+            raise ConfigError(f"--label-map: no label {label!r} in {table}.{hint} Found: {known}.")
+    return found
+
+
+def _stripped(text: str) -> str:
+    """Return a cell's text without blanks at its ends, still known as a number where it is one."""
+    return text if isinstance(text, _spelling.Number) else text.strip()
+
+
+def _gather(table: str, rows: Iterable[tuple[int, Row]], reading: _Reading) -> dict[str, _Image]:
     """Return path -> image.
 
     Raises:
@@ -170,7 +189,7 @@ def _gather(
     errors: list[str] = []
     for number, row in rows:
         try:
-            cells = _cells(row, columns)
+            cells = _cells(row, reading)
             path = str(cells["path"])
             images[path] = _joined(images.get(path), number, cells)
         except ValueError as error:
@@ -181,17 +200,52 @@ def _gather(
     return images
 
 
-def _cells(row: Row, columns: Mapping[str, str]) -> Cells:
+def _cells(row: Row, reading: _Reading) -> Cells:
     """Return meaning -> value of the columns that are there."""
+    columns = reading.card.columns
     cells = {
-        meaning: value(row, name, PARSERS[meaning])
+        meaning: _cell(row[name], meaning, reading)
         for meaning, name in columns.items()
         if name in row
     }
     for meaning in ("path", "patient_id"):
-        if cells[meaning] is None:
+        if cells.get(meaning) is None:
             raise ValueError(f"{columns[meaning]} is empty")
     return cells
+
+
+def _cell(text: str, meaning: str, reading: _Reading) -> Scalar:
+    name, text = reading.card.columns[meaning], text.strip()
+    if _EXCEL_ERROR.fullmatch(text):
+        raise ValueError(f"{name} holds the error {text} of a spreadsheet")
+    if meaning in CORNERS and reading.own.commas:
+        text = text.replace(",", ".")
+    text = reading.spelled.get(meaning, {}).get(text, text)
+    try:
+        found = value({name: text}, name, PARSERS[meaning])
+    except ValueError as error:
+        optional = meaning not in (*NEEDED, *FINDING)
+        out = f" (a column of another meaning is left out by --columns {meaning}=)"
+        raise ValueError(f"{error}{out if optional else ''}") from None
+    if meaning == "label" and found is not None:
+        return reading.card.label_map.get(str(found), found) or None
+    return found
+
+
+def _check_files(table: str, images: Mapping[str, _Image], tree: Tree) -> None:
+    """Refuse rows that name one file with its accents written in two ways."""
+    errors: list[str] = []
+    first: dict[str, int] = {}
+    forms: dict[str, list[str]] = {}
+    for path in images:
+        if not path.isascii():
+            forms.setdefault(unicodedata.normalize("NFC", path), []).append(path)
+    for path in (path for paths in forms.values() if len(paths) > 1 for path in paths):
+        number = images[path].number
+        earlier = first.setdefault(tree.real(path), number)
+        if earlier != number:
+            errors.append(f"row {number}: the same image is in row {earlier}")
+    refuse(table, errors)
 
 
 def _joined(image: _Image | None, number: int, cells: Cells) -> _Image:
@@ -250,9 +304,18 @@ def _record(image: _Image, names: list[str], card: Card) -> Record:
         labels={name: facts.get(name) for name in card.labels},
         stratum=f"density={facts.get('density')}",
         annotation=named or ("full" if looked else "none"),
+        range=_limits(facts),
         lesions=lesions,
         masks=masks,
     )
+
+
+def _limits(facts: Cells) -> tuple[float, float] | None:
+    stated = _text(facts, "range")
+    if stated is None:
+        return None
+    low, high = stated.split(" ")
+    return float(low), float(high)
 
 
 def _key(path: str) -> str:

@@ -100,6 +100,17 @@ def test_what_is_left_over_is_told_in_numbers(tmp_path: Path) -> None:
     ]
 
 
+def test_files_whose_names_a_key_cannot_tell_apart_get_keys_that_differ(tmp_path: Path) -> None:
+    write_sheet(tmp_path, ROW)
+    for name in ("1 1", "1-1", "2-1"):
+        with_file(tmp_path, "D1-0009", name)
+    keys = [r.key for r in read_inputs("cmmd", tmp_path).records if r.group == "D1-0009"]
+    plain = "cmmd_d1-0009_07-18-2010-na-na-1_1-000000-na-2"
+    assert len(set(keys)) == 3
+    assert f"{plain}_2-1" in keys
+    assert sum(key.startswith(f"{plain}_1-1-") for key in keys) == 2
+
+
 def test_the_kind_and_the_subtype_can_be_the_label(tmp_path: Path) -> None:
     write_sheet(tmp_path, ("D2-0001", "R", 44, 2, "both", "Malignant", "triple negative"), ROW)
     paths = [with_file(tmp_path, patient) for patient in ("D1-0001", "D2-0001")]

@@ -134,7 +134,7 @@ def test_the_four_real_files_are_built_with_the_full_table(real_data: Path, tmp_
 
 
 def test_absent_files_of_the_real_table_are_listed(real_data: Path, tmp_path: Path) -> None:
-    result = run_build(real_data / "rsna", tmp_path / "out", limit=50)
+    result = run_build(real_data / "rsna", tmp_path / "out", missing="fail", limit=50)
     assert result.exit_code == 3
     present = result.summary["counts"]["built"]
     assert present == 4

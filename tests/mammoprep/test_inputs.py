@@ -70,3 +70,35 @@ def test_no_source_takes_an_empty_folder_for_its_own(tmp_path: Path) -> None:
     for name in plugins.names("mammoprep.sources"):
         module = plugins.load("mammoprep.sources", name, needs=("locate",))
         assert module.locate(open_tree(tmp_path)) is None
+
+
+NEAREST = {
+    "RSNA": "rsna",
+    "Rsna ": "rsna",
+    "mini-mias": "mias",
+    "MiniMIAS": "mias",
+    "CBIS": "cbis-ddsm",
+    "cbis_ddsm": "cbis-ddsm",
+    "ddsm-mini": "mini-ddsm",
+    "MiniDDSM": "mini-ddsm",
+    "vindr-mammo": "vindr",
+    "VinDr": "vindr",
+    "inbreast2": "inbreast",
+    "INbreast": "inbreast",
+    "rsna-breast-cancer-detection": "rsna",
+    "oxford_flowers102": "flowers",
+    "tabel": "table",
+    "DICOMs": "dicom",
+    "cmdd": "cmmd",
+}
+
+
+@pytest.mark.parametrize("name", NEAREST)
+def test_an_unknown_source_names_the_nearest(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"Did you mean '{NEAREST[name]}'"):
+        plugins.load("mammoprep.sources", name, needs=())
+
+
+@pytest.mark.parametrize("name", ["", "-", "zzz", "brca", "左"])
+def test_a_name_like_no_other_has_no_suggestion(name: str) -> None:
+    assert plugins.suggest(name, plugins.names("mammoprep.sources")) == ""

@@ -163,7 +163,15 @@ def test_a_damaged_overlay_leaves_the_drawing(name: str, tmp_path: Path) -> None
     (record,) = read(tmp_path, row(contours=1), row0=DAMAGED[name])
     assert record.lesions == ()
     assert len(record.masks) == 1
-    assert (record.label, record.labels["outline"]) == (2, "drawn")
+    assert (record.label, record.labels["outline"], record.failed) == (2, "drawn", None)
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_overlay_without_a_drawing_costs_its_image(name: str, tmp_path: Path) -> None:
+    (record,) = read(tmp_path, row(), row0=DAMAGED[name])
+    assert record.failed is not None
+    assert record.failed["code"] == "outlines_damaged"
+    assert (record.label, record.annotation) == (None, "none")
 
 
 def test_a_core_inside_of_a_boundary_is_no_finding_of_its_own() -> None:

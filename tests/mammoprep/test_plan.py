@@ -218,6 +218,39 @@ def test_a_bad_split_file_is_refused(content: str, message: str, tmp_path: Path)
         splits.read_split_file(path)
 
 
+def groups_of(*names: str) -> list[splits.Group]:
+    return splits.gather(replace(record(n, 0, cancer=0), group=g) for n, g in enumerate(names))
+
+
+def test_a_split_file_that_a_program_has_written_anew_names_the_same_groups() -> None:
+    known = {"100.0": "fold1", "007": "fold2", "e\u0301": "fold0"}
+    placed = splits.assign(groups_of("100", "007.0", "\u00e9"), folds=3, seed=0, known=known)
+    assert placed == {"100": "fold1", "007.0": "fold2", "\u00e9": "fold0"}
+    known = {"010": "fold1", "10": "fold2"}  # two patients, as the dataset has them
+    assert splits.assign(groups_of("010", "10"), folds=3, seed=0, known=known) == known
+
+
+@pytest.mark.parametrize("name", ["17", "17.0", "0017"])
+def test_a_split_file_that_has_lost_leading_zeros_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"names group '{name}', the dataset '017'"):
+        splits.assign(groups_of("017", "2"), folds=3, seed=0, known={name: "test"})
+    with pytest.raises(ConfigError, match="names group 'p1', the dataset 'P 1'"):
+        splits.assign(groups_of("P 1"), folds=3, seed=0, known={"p1": "test"})
+
+
+def test_a_group_of_two_spellings_in_two_splits_is_refused() -> None:
+    with pytest.raises(ConfigError, match="group '1' has two splits, fold0 and fold1"):
+        splits.assign(groups_of("1"), folds=3, seed=0, known={"1.0": "fold0", "1.": "fold1"})
+
+
+def test_a_split_file_of_another_dataset_is_refused() -> None:
+    records = [record(1, 0, cancer=0)]
+    splits.check_known({}, records)
+    splits.check_known({"1.0": "fold0", "other": "test"}, records)
+    with pytest.raises(ConfigError, match=r"knows none of the 1 groups, such as '1'; its own"):
+        splits.check_known({"A": "fold0"}, records)
+
+
 def test_a_split_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConfigError, match="unknown split 'fold9'"):
         make(table(), **{"1": "fold9"})

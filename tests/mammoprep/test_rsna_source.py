@@ -94,7 +94,7 @@ BROKEN = {
     "short row": (f"{HEADER}\n{ROW}\n1,2\n", "row 3: 2 cells"),
     "NUL byte": (f"{HEADER}\n{ROW}\0\n", "row 2"),
     "repeated column": (f"{HEADER},age\n{ROW},3\n", "column age occurs twice"),
-    "not text": (b"\xff\xfe\x00\x01", "not UTF-8"),
+    "not text": (b"\xff\xff\x00\x01", "is not UTF-8 text: byte 0 is 0xff"),
     "huge field": (f"{HEADER}\n{'x' * 200_000}\n", "row 2"),
 }
 
