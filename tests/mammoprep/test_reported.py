@@ -194,10 +194,10 @@ def twin(png: Path) -> bytes:
 
 @of("t_inverted", "t_halfblack")
 def test_pictures_go_through_the_checks_of_dicom(folder: Path, tmp_path: Path) -> None:
-    rows = ["path,patient_id,label", "0.png,1,a", "1.png,2,b", "0.dcm,3,a", "1.dcm,4,b"]
-    twins = {"0__dcm": twin(folder / "0.png"), "1__dcm": twin(folder / "1.png")}
+    rows = ["path,patient_id,label", "0.png,1,a", "1.png,2,b", "twin0.dcm,3,a", "twin1.dcm,4,b"]
+    twins = {f"twin{number}__dcm": twin(folder / f"{number}.png") for number in (0, 1)}
     found = build(changed(folder, tmp_path / "in", *rows, **twins), tmp_path / "out")
-    assert {"0.png", "0.dcm"} <= set(found.samples)
+    assert {"0.png", "twin0.dcm"} <= set(found.samples)
     assert not found.samples["0.png"].warnings
 
     def answer(name: str) -> object:
@@ -205,7 +205,7 @@ def test_pictures_go_through_the_checks_of_dicom(folder: Path, tmp_path: Path) -
         return failed["code"] if failed else sorted(found.samples[name].warnings)
 
     assert answer("1.png"), "built without a word"
-    assert answer("1.png") == answer("1.dcm")
+    assert answer("1.png") == answer("twin1.dcm")
 
 
 # Boxes and the crop
@@ -397,7 +397,9 @@ def test_formats_are_read_or_named_for_what_they_are(folder: Path, tmp_path: Pat
     shown = found.samples["p.png"].picture.astype(float)
     for name in READ:
         sample = found.samples[name]
-        assert np.abs(sample.picture.astype(float) - shown).mean() < 3, name
+        # The 16-bit ones are another exposure of the same breast: as bright, with other noise.
+        allowed = 6 if name in ("p12.pgm", "t16.tiff") else 1
+        assert np.abs(sample.picture.astype(float) - shown).mean() < allowed, name
     for name, pattern in NAMED.items():
         line = found.failures[name]
         assert re.search(pattern, f"{line['code']} {line['detail']}", re.IGNORECASE), line
@@ -502,7 +504,7 @@ def test_a_window_in_the_functional_groups_is_found(
 
 SAID = {
     "native_as_j2k_defined": r"native|uncompressed|not compressed",
-    "j2k_as_native": r"JPEG 2000|codestream",
+    "j2k_as_native": r"JPEG 2000|codestream|(?<!un)compressed",
     "float_pixels": r"Float Pixel Data",
     "alloc32": r"\b32\b.*bits|bits.*\b32\b",
 }
@@ -514,7 +516,7 @@ def test_what_cannot_be_read_is_called_what_it_is(folder: Path) -> None:
     said = " ".join(done.stderr.split())
     assert done.returncode == 3
     assert re.search(SAID[folder.name], said, re.IGNORECASE), said
-    assert not re.search(r"hostile|absent|\bcut\b|download it again|damaged", said), said
+    assert not re.search(r"hostile|absent|\bcut\b|download it again|probably damaged", said), said
 
 
 # What lies between: a zip, other bits
