@@ -33,6 +33,7 @@ from odd_inputs import (
     write_table,
 )
 
+from mammoprep.core.codes import CODES
 from mammoprep.core.geometry import Geometry
 
 BRIGHT = 150  # the brightest tissue of every picture here is 217 of 255 or more
@@ -65,6 +66,46 @@ def folder(reported: Path, request: pytest.FixtureRequest) -> Path:
 
 def test_every_reported_condition_has_a_test(reported: Path) -> None:
     assert {path.name for path in reported.iterdir() if path.is_dir()} <= set(TESTED)
+
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "conditions.md").read_text()
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in PAGE.splitlines()
+    if line.startswith("| ") and not line.startswith("| condition ")
+]
+
+
+def test_every_row_of_the_page_has_a_condition_a_source_an_answer_and_tests_that_exist() -> None:
+    defined = {
+        name
+        for path in (ROOT / "tests" / "mammoprep").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), flags=re.M)
+    }
+    assert len(ROWS) >= 50
+    for row in ROWS:
+        condition, reports, answer, folders, tests = row
+        assert condition, row
+        assert answer, row
+        assert re.search(r"\w#\d+", reports) or not reports, row
+        named = re.findall(r"`(\w+)`", tests)
+        assert named, row
+        assert not set(named) - defined, row
+        assert set(filter(None, folders.split(", "))) <= set(TESTED), row
+
+
+def test_every_folder_and_every_test_of_a_report_stands_on_the_page() -> None:
+    folders = {name for row in ROWS for name in row[3].split(", ")}
+    assert set(TESTED) <= folders
+    named = set(re.findall(r"`(test_\w+)`", PAGE))
+    assert set(TESTED.values()) <= named
+
+
+def test_the_codes_on_the_page_are_those_of_the_program() -> None:
+    words = {word for row in ROWS for word in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", row[2])}
+    assert len(words) > 15
+    assert not words - set(CODES)
 
 
 def changed(folder: Path, to: Path, *rows: str, **files: bytes) -> Path:
