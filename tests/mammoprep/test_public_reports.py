@@ -389,9 +389,7 @@ def test_ids_that_excel_has_shortened_are_said(tmp_path: Path) -> None:
     assert refused_with_a_row(found) or "1.23457E+17" in found.said
 
 
-@pytest.mark.parametrize(
-    "twin", ["p1\u200b", "\ufeffp1", "p1\u00ad", "\uff501", "p1\u00a0"], ids=ascii
-)
+@pytest.mark.parametrize("twin", ["p1\u200b", "\ufeffp1", "p1\u00ad", "p1\u00a0"], ids=ascii)
 def test_signs_that_nobody_sees_do_not_make_another_patient(tmp_path: Path, twin: str) -> None:
     rows = (HEADER, "1.png,p1,a", f"2.png,{twin},b", "3.png,p2,a")
     found = build(tables(tmp_path / "in", *rows), tmp_path / "out")
@@ -408,8 +406,9 @@ def test_an_accent_written_in_two_ways_is_one_patient(tmp_path: Path) -> None:
         assert about["1.png"] == about["2.png"]
 
 
-def test_ids_that_differ_in_case_are_one_patient_or_said(tmp_path: Path) -> None:
-    rows = (HEADER, "1.png,MG17,a", "2.png,mg17,b", "3.png,p2,a")
+@pytest.mark.parametrize("twin", ["mg17", "\uff2d\uff27\uff11\uff17"], ids=ascii)
+def test_ids_that_differ_in_case_are_one_patient_or_said(tmp_path: Path, twin: str) -> None:
+    rows = (HEADER, "1.png,MG17,a", f"2.png,{twin},b", "3.png,p2,a")
     found = build(tables(tmp_path / "in", *rows), tmp_path / "out")
     if not refused_with_a_row(found):
         about = {name: sample.about["group"] for name, sample in found.samples.items()}
@@ -422,7 +421,8 @@ def test_labels_that_differ_in_case_are_one_class_or_said(tmp_path: Path, twin: 
     found = build(tables(tmp_path / "in", *rows), tmp_path / "out")
     if not refused_with_a_row(found):
         classes = json.loads((found.out / "dataset.json").read_text())["label_names"]
-        assert len(classes) == 2 or "--label-map" in found.said
+        # The names stand in the table of classes too: only a warning counts.
+        assert len(classes) == 2 or re.search(r"warning: .*\bBenign\b", found.said)
 
 
 def test_rows_of_nothing_but_commas_are_no_rows(tmp_path: Path) -> None:
