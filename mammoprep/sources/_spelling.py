@@ -8,17 +8,16 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from mammoprep.core.cells import Number, is_shortened
 from mammoprep.core.spelling import FLOAT, loose, plain, same, zeroless
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,40}([.,][0-9]{0,40})?([eE][+-]?[0-9]{1,3})?")
-_SHORTENED = re.compile(r"[0-9]([.,][0-9]+)?E\+[0-9]{2,3}")  # how Excel shows 12 digits or more
-SPREADSHEET_DIGITS = 15  # of a number; Excel writes zeros for the others
-
-
-class Number(str):
-    """The text of a cell that a spreadsheet holds as a number, and so without leading zeros."""
-
-    __slots__ = ()
+_MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec|Mrz|Mai|Okt|Dez)"  # English, German
+# What Excel shows of 1-2 or MAR1, which it takes for a day, and what others write of such a cell.
+_MADE_A_DAY = re.compile(
+    rf"[0-9]{{1,2}}(?:-|\. ){_MONTH}(?:-[0-9]{{2,4}})?|{_MONTH}[- ][0-9]{{2}}|.* 00:00:00",
+    re.IGNORECASE,
+)
 
 
 @dataclass
@@ -83,14 +82,14 @@ def settle(
     _tell_numbers(column)
     _tell_zeros(column)
     _tell_case(column)
+    _tell_days(column, named)
     return column
 
 
 def _check_digits(column: Column) -> None:
     """Find numbers of which a spreadsheet has dropped digits: two people may have become one."""
     for text, row in column.rows.items():
-        whole = text in column.numbers and len(text.lstrip("-")) > SPREADSHEET_DIGITS
-        if whole or _SHORTENED.fullmatch(plain(text)):
+        if is_shortened(Number(text) if text in column.numbers else plain(text)):
             column.errors.append(
                 f"row {row}: {column.name} is a number that a spreadsheet has shortened, "
                 f"{text[:40]!r}; write the column as text, with all digits"
@@ -158,6 +157,15 @@ def _tell_case(column: Column) -> None:
         column.remarks.append(
             f"column {column.name}: {column.where(*groups[0])} differ in case or blanks only; they "
             f"are taken as different{_more(groups)}. Write them alike if they are one."
+        )
+
+
+def _tell_days(column: Column, named: Sequence[str]) -> None:
+    texts = [text for text in column.rows if text not in named and _MADE_A_DAY.fullmatch(text)]
+    if texts:
+        column.remarks.append(
+            f"column {column.name}: {column.where(*texts)} looks like what a spreadsheet makes of "
+            "texts such as MAR1 or 1-2. If it is, format the column as text and write it anew."
         )
 
 

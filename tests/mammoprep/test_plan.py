@@ -207,7 +207,7 @@ def test_a_split_file_may_be_an_earlier_samples_table(built_once: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("patient,fold\n1,2\n", "must have columns group and split"),
+        ("patient,fold\n1,2\n", "missing column group, split. Found 2: patient, fold"),
         ("group,split\n1,fold0\n1,fold1\n", "has two splits"),
     ],
 )
