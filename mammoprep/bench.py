@@ -20,6 +20,7 @@ from rich.table import Table
 from mammoprep.bench_child import STAGES, Group, Times
 from mammoprep.config import DECODES, Limits, Settings
 from mammoprep.core.errors import ConfigError
+from mammoprep.core.text import by
 from mammoprep.core.tree import Folder, Tree, open_tree
 from mammoprep.worker import Child
 
@@ -248,7 +249,7 @@ def tables(result: Mapping[str, Any]) -> Iterator[Table]:
     groups = result["groups"]
     for row in groups:
         rows, columns = row["stored_size"]
-        title = f"{row['encoding']}, {rows} x {columns}: {row['images']} images measured"
+        title = f"{row['encoding']}, {by(rows, columns)}: {row['images']} images measured"
         yield _table(title, row)
     if len(groups) > 1:
         yield _table("All, weighted as the files were found", result["all"])

@@ -20,6 +20,7 @@ from mammoprep.core.errors import (
     RecordError,
     ResourceError,
 )
+from mammoprep.core.text import by
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,6 +29,7 @@ app = typer.Typer(
     "Try it without data: mammoprep build --source demo --size 256x512",
 )
 
+SIZES = ("stored_size", "size")  # (rows, columns) in JSON, WIDTHxHEIGHT for people
 Out = Annotated[Path, typer.Argument(metavar="DIR", help="A built dataset.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
@@ -297,7 +299,8 @@ def inspect(
         return
     table = Table("decision", "value", title=file.name)
     for name, value in result.facts.items():
-        table.add_row(name, escape(_shown(value)))
+        shown = by(*value) if name in SIZES else _shown(value)
+        table.add_row(name, escape(shown))
     Console().print(table)
 
 

@@ -38,6 +38,7 @@ WINDOWS: tuple[Window, ...] = (
 VIEWS = 2 * len(WINDOWS)  # each, then each mirrored
 FEW = 10  # pictures whose mean is not worth more than nothing
 AT_ONCE = 1 << 24  # numbers of one product
+TIE = 1e-4  # a hundred times what rounding makes of a correlation
 CANDIDATE = 0.4
 CLOSEST = 8
 
@@ -192,7 +193,13 @@ def candidates(
 
 
 def _likeness(item: tuple[float, Candidate]) -> float:
-    return item[0]
+    """Return what the better of the two ways to compare a pair is chosen by.
+
+    Both can be equally good, and then rounding in a matrix product, which depends on its size and
+    on the processor, must not choose: the picture that comes first is the one that is turned.
+    """
+    likeness, pair = item
+    return likeness + (TIE if pair.one < pair.other else 0.0)
 
 
 def _whole(grey: Grey) -> Field:
@@ -206,5 +213,5 @@ def _closest(
     few = np.argpartition(best, -min(CLOSEST, len(best)))[-CLOSEST:]
     for other in few.tolist():
         if best[other] >= CANDIDATE:
-            view = int(alike[:, other].argmax())
+            view = int((alike[:, other] >= best[other] - TIE).argmax())
             yield float(best[other]), Candidate(place, other, view)

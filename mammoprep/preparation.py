@@ -135,12 +135,9 @@ def annotate(
 
     Raises:
         RecordError: a mask cannot be read, or is no mask of this image; with ``patches`` also
-            ``roi_outside``, ``roi_shares`` and ``mask_empty``.
+            ``roi_outside`` and ``roi_shares``.
     """
-    masked = _masked(image, read, values)
-    if patches and masked.record.annotation == UNUSABLE:
-        raise RecordError("mask_empty", "a finding is named, and its mask is empty")
-    return lesions.settle(masked, needed=patches)
+    return lesions.settle(_masked(image, read, values), needed=patches)
 
 
 def _masked(image: MammoImage, read: Callable[[str], bytes], values: str) -> MammoImage:

@@ -20,3 +20,8 @@ def visible(text: str) -> str:
         f"\\u{ord(mark):04x}" if unicodedata.category(mark) in _INVISIBLE else mark
         for mark in shown
     )
+
+
+def by(rows: int, columns: int) -> str:
+    """Return a size in pixels as people and ``--size`` say it: width x height, ``728x1456``."""
+    return f"{columns}x{rows}"

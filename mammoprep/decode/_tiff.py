@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.core.errors import RecordError
+from mammoprep.core.text import by
 from mammoprep.decode import gate
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -92,8 +93,9 @@ def decode(data: bytes, header: Tiff) -> NDArray[Any]:
         raise RecordError("decode_error", f"{type(error).__name__} in a TIFF") from None
     values = values.astype(np.uint8) if values.dtype == bool else values
     if values.shape[:2] != (header.rows, header.columns) or values.ndim not in (2, 3):
-        found = " x ".join(str(side) for side in values.shape)
-        raise RecordError("size_mismatch", f"TIFF of {header.rows} x {header.columns}, got {found}")
+        found = by(*values.shape[:2]) if values.ndim >= 2 else "a line"
+        told = by(header.rows, header.columns)
+        raise RecordError("size_mismatch", f"TIFF of {told}, got {found}, {values.ndim} axes")
     if values.dtype not in (np.uint8, np.uint16):
         raise RecordError("picture_unsupported", f"a TIFF of type {values.dtype}")
     return values

@@ -8,6 +8,7 @@ import zlib
 from dataclasses import replace
 
 from mammoprep.core.errors import RecordError
+from mammoprep.core.text import by
 from mammoprep.decode._beginning import DEFLATED, FileMeta, read_meta
 from mammoprep.decode._codestream import JP2_SIGNATURE, Codestream, read_codestream
 from mammoprep.decode._facts import PixelFormat
@@ -125,7 +126,7 @@ def check_size(rows: int, columns: int) -> None:
     if not (low <= rows <= high and low <= columns <= high and rows * columns <= MOST_PIXELS):
         raise RecordError(
             "header_bounds",
-            f"{rows} x {columns} pixels, {low} to {high} a side and {MOST_PIXELS} in all allowed",
+            f"{by(rows, columns)} pixels, {low} to {high} a side and {MOST_PIXELS} in all allowed",
         )
 
 
@@ -163,7 +164,8 @@ def check_codestream(data: bytes, pixels: PixelFormat, families: tuple[str, ...]
     if (found.rows, found.columns) != (pixels.rows, pixels.columns):
         raise RecordError(
             "size_mismatch",
-            f"codestream {found.rows} x {found.columns}, header {pixels.rows} x {pixels.columns}",
+            f"codestream {by(found.rows, found.columns)}, "
+            f"header {by(pixels.rows or 0, pixels.columns or 0)}",
         )
     if found.components != 1:
         raise RecordError("not_monochrome", f"codestream has {found.components} components")

@@ -17,6 +17,7 @@ from scipy.ndimage import find_objects, label
 from mammoprep.core.errors import RecordError
 from mammoprep.core.mask_values import Meaning
 from mammoprep.core.schema import Lesion, MaskFile
+from mammoprep.core.text import by
 from mammoprep.decode import _mask_dicom, _mask_file, raster
 from mammoprep.decode._mask_values import Layer, Numbers, Part, layer_of
 
@@ -122,7 +123,7 @@ def _fitted(numbers: Numbers, shape: tuple[int, int]) -> tuple[Numbers, tuple[st
     rows, columns = numbers.shape
     skew = abs(rows * shape[1] - columns * shape[0])
     if skew > max(rows + columns, sum(shape)):
-        found = f"mask {rows} x {columns}, image {shape[0]} x {shape[1]}"
+        found = f"mask {by(rows, columns)}, image {by(*shape)}"
         raise RecordError("mask_size_mismatch", found)
     scaled: Any = cv2.resize(numbers, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     if shape[0] < rows or shape[1] < columns:

@@ -18,6 +18,7 @@ from mammoprep.core.errors import RecordError
 from mammoprep.core.geometry import Geometry
 from mammoprep.core.schema import Record
 from mammoprep.core.stages import stage
+from mammoprep.core.text import by
 from mammoprep.decode import _levels, _pnm, _range, _tiff, gate
 from mammoprep.decode._codestream import JP2_SIGNATURE, Codestream, read_codestream
 from mammoprep.decode._flaws import find_flaw
@@ -109,7 +110,7 @@ def bare(data: bytes, rows: int, columns: int) -> NDArray[np.uint8]:
     """
     gate.check_size(rows, columns)
     if len(data) != rows * columns:
-        needed = f"{rows} x {columns} pixels need {rows * columns}"
+        needed = f"{by(rows, columns)} pixels need {rows * columns}"
         raise RecordError("pixel_length_mismatch", f"{len(data)} bytes, {needed}")
     return np.frombuffer(data, np.uint8).reshape(rows, columns)
 
@@ -184,9 +185,8 @@ def _of_jpeg2000(data: bytes) -> Stored:
     except (imagecodecs.Jpeg2kError, ValueError, RuntimeError) as error:
         raise RecordError("decode_error", f"{type(error).__name__} in a JPEG 2000") from None
     if values.shape[:2] != (header.rows, header.columns):
-        found = " x ".join(str(side) for side in values.shape)
-        needed = f"JPEG 2000 of {header.rows} x {header.columns}"
-        raise RecordError("size_mismatch", f"{needed}, got {found}")
+        needed = f"JPEG 2000 of {by(header.rows, header.columns)}"
+        raise RecordError("size_mismatch", f"{needed}, got {by(*values.shape[:2])}")
     return Stored(_colours(values), header.precision, None, "the codestream's precision")
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mammoprep.core.device import DeviceArray
 from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.geometry import Geometry
+from mammoprep.core.text import by
 from mammoprep.image import MammoImage
 from mammoprep.steps._area import Span, at_centres, cover, rows_at, scale, turned
 from mammoprep.steps._on_device import shrink
@@ -57,7 +58,7 @@ def physical_size(grid: Geometry, frame: tuple[int, int], mm_per_pixel: float) -
     sides = (side * mm / mm_per_pixel for side, mm in zip(grid.size, grid.spacing_mm, strict=True))
     rows, columns = (max(1, floor(side + 0.5)) for side in sides)
     if rows > frame[0] or columns > frame[1]:
-        found = f"{rows} x {columns} pixels of {mm_per_pixel:g} mm, {frame[0]} x {frame[1]} allowed"
+        found = f"{by(rows, columns)} pixels of {mm_per_pixel:g} mm, {by(*frame)} allowed"
         raise RecordError("larger_than_frame", found)
     return rows, columns
 

@@ -19,9 +19,10 @@ MANIFEST, SAMPLES = "dataset.json", "samples.parquet"
 # model to tell the datasets apart; and a trained model must see such pictures as it was trained on.
 LOOKS = (
     "size", "fit", "bits", "format", "window", "decode", "crop", "orient", "mm_per_pixel", "roi",
-    "roi_padding", "roi_shrink", "crop_margin",
+    "roi_padding", "roi_shrink", "crop_margin", "range",
 )  # fmt: skip
-_BEFORE = {"crop_margin": 0.02}  # what was so before it was a setting
+_BEFORE = {"crop_margin": 0.02, "range": "auto"}  # what was so before these were settings
+_EACH = "percentile"  # the one range that is no fact about a dataset's files
 _ASK = "Run the same build command again to mend it."
 Summary = Mapping[str, Any]
 
@@ -95,22 +96,33 @@ def shards(summary: Summary) -> list[ShardFacts]:
     return sorted(found, key=lambda shard: shard.name)
 
 
-def preparation(summary: Summary) -> dict[str, Any]:
-    """Return what a model must be shown again: ``LOOKS``, and ``label_names``."""
-    settings = summary["settings"]
-    return {
-        **{name: settings.get(name, _BEFORE.get(name)) for name in LOOKS},
-        "label_names": list(summary["label_names"]),
-    }
+def preparation(summaries: Sequence[Summary]) -> dict[str, Any]:
+    """Return what a model must be shown again: ``LOOKS``, and ``label_names``.
+
+    Args:
+        summaries: Of datasets that were prepared alike. Where their files hold other ranges of
+            values, a further file must tell its own.
+    """
+    settings = summaries[0]["settings"]
+    found = {name: settings.get(name, _BEFORE.get(name)) for name in LOOKS}
+    ranges = {str(one["settings"].get("range", _BEFORE["range"])) for one in summaries}
+    found["range"] = ranges.pop() if len(ranges) == 1 else _BEFORE["range"]
+    return {**found, "label_names": list(summaries[0]["label_names"])}
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return ``name: old -> new`` for everything in which two preparations differ."""
+    then, now = {**_BEFORE, **old}, {**_BEFORE, **new}
     return [
-        f"{name}: {old.get(name)} -> {new.get(name)}"
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
+        f"{name}: {then.get(name)} -> {now.get(name)}"
+        for name in sorted({*then, *now})
+        if then.get(name) != now.get(name) and not _is_fact(name, then, now)
     ]
+
+
+def _is_fact(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Return whether a setting tells how files hold their values, and not how pictures look."""
+    return name == "range" and _EACH not in (old["range"], new["range"])
 
 
 def check_alike(places: Sequence[str], summaries: Sequence[Summary]) -> None:
@@ -119,9 +131,9 @@ def check_alike(places: Sequence[str], summaries: Sequence[Summary]) -> None:
     Raises:
         ConfigError: they were not, with the difference.
     """
-    first = preparation(summaries[0])
+    first = preparation(summaries[:1])
     for where, summary in zip(places[1:], summaries[1:], strict=True):
-        if found := difference(first, preparation(summary)):
+        if found := difference(first, preparation([summary])):
             raise ConfigError(
                 f"{places[0]} and {where} were not prepared alike: {'; '.join(found)}. "
                 "Build both with the same settings."

@@ -57,7 +57,7 @@ class Table:
         )
         self.columns: Mapping[str, NDArray[Any]] = Columns(joined)
         self.summaries = tuple(part.summary for part in parts)
-        self.preparation = _manifest.preparation(self.summaries[0])
+        self.preparation = _manifest.preparation(self.summaries)
         self.content = _hash([home[0] for home in homes])
         self.lost = dict(lost)
         self.keys = self.columns["key"]

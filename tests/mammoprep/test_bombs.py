@@ -177,7 +177,10 @@ def test_no_decoder_is_called_on_a_header_out_of_bounds(name: str, called: list[
     for attributes in BEYOND:
         if name == "rle" and attributes.get("Rows", attributes.get("Columns")) in (129, 95):
             continue  # has no size of its own: its decoder is held to the header's
+        if name in NATIVE and attributes.get("Columns") == 95:
+            continue  # bytes to spare, less than a frame of them: read, and said (excess_bytes)
         assert refusal(plain(syntax, **attributes)) in {
+            "bits_unsupported",
             "header_bounds",
             "header_missing",
             "not_monochrome",

@@ -564,7 +564,8 @@ def test_an_odd_table_builds_from_a_zip_by_a_config_file_with_patches(tmp_path: 
     with zipfile.ZipFile(tmp_path / "raw.zip", "w") as file:
         file.writestr("table.csv", table)
         for n in range(8):
-            picture = cv2.imencode(".png", rng.integers(0, 255, (200, 100), np.uint8))[1]
+            grain = cv2.GaussianBlur(rng.integers(0, 255, (200, 100), np.uint8), (0, 0), 4)
+            picture = cv2.imencode(".png", np.where(np.arange(100) < 80, grain, 0))[1]
             file.writestr(f"s/{n}.png", picture.tobytes())
     (tmp_path / "groups.csv").write_text("group,split\n0.0,test\n1,train\n")
     (tmp_path / "options.toml").write_text(

@@ -114,6 +114,15 @@ def test_the_summary_tells_what_the_builder_told(built_once: Path) -> None:
     assert table.summary == json.loads((built_once / "dataset.json").read_text())
 
 
+def test_a_range_tells_of_files_and_an_older_preparation_of_none(built_once: Path) -> None:
+    now = open_table([built_once]).preparation
+    older = {name: value for name, value in now.items() if name not in ("range", "crop_margin")}
+    assert shards.difference(older, now) == []
+    assert shards.difference(now, {**now, "range": "4095"}) == []
+    assert shards.difference(now, {**now, "range": "percentile"}) == ["range: auto -> percentile"]
+    assert shards.difference(older, {**now, "crop_margin": 0.1}) == ["crop_margin: 0.02 -> 0.1"]
+
+
 def test_a_preparation_differs_by_what_changes_a_picture_only(built_once: Path) -> None:
     old = open_table([built_once]).preparation
     assert shards.difference(old, {**old, "bits": 16}) == ["bits: 8 -> 16"]
