@@ -210,7 +210,7 @@ def _pair(number: int, row: Mapping[str, str], columns: Mapping[str, str]) -> tu
                 "date, an error, true, false or a shortened number of it. Format the column as "
                 "text and write it anew."
             )
-    return group.strip(), split.strip()
+    return group.strip(), split.strip().lower()
 
 
 def _parquet_pairs(path: Path) -> list[tuple[str, str]]:

@@ -32,6 +32,15 @@ from mammoprep.core.tree import Tree
 SEPARATORS = ",;\t|"
 TITLE_ROWS = 20  # the column names are among so many first rows
 WORKBOOK, OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+# How files begin that are no table, and what they are.
+OTHERS = {
+    b"version https://git-lfs": "a Git LFS pointer; git lfs pull gets the file itself",
+    b"<!doctype html": "a web page, perhaps of a download that asked for a login",
+    b"<html": "a web page, perhaps of a download that asked for a login",
+    b"\x1f\x8b": "packed by gzip; unpack it",
+    b"PAR1": "a Parquet file; save it as CSV",
+    b"%PDF-": "a PDF document; save its table as CSV or .xlsx",
+}
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[ \t,;]*\r?\n', re.IGNORECASE)
 
 Cells = Sequence[str]
@@ -111,6 +120,9 @@ def read(tree: Tree, table: str, told: Told, needed: Sequence[str]) -> OwnTable:
             f"{table} is an Excel file of the old kind (.xls), or protected by a password. Save it "
             "as .xlsx or CSV, without password."
         )
+    start = data[:32].lstrip().lower()
+    if other := next((what for mark, what in OTHERS.items() if start.startswith(mark.lower())), ""):
+        raise ConfigError(f"{table} is {other}. Expected CSV or .xlsx.")
     grids = _sheets(data, table, told, needed) if excel else _texts(data, table, told)
     grid, header = _fitting(grids, table, told, needed)
     names = [_clean(name) for name in header[1]]

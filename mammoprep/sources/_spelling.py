@@ -62,7 +62,8 @@ def settle(
       has it, else without these.
     * The same but for leading zeros: two things, and said; but where cells are written as floats,
       zeros were lost, and nobody knows whose: an error.
-    * The same number in other ways (1e2, +100), in a column of nothing but numbers: an error.
+    * The same number in other ways (1e2, +100), in a column of nothing but numbers: an error; in
+      another one two things, and said.
     * The same but for case and blanks: two things, and said.
 
     Args:
@@ -124,15 +125,16 @@ def _alike(column: Column, form: Mapping[str, Hashable]) -> list[list[str]]:
 
 
 def _tell_numbers(column: Column) -> None:
-    if not all(_NUMBER.fullmatch(plain(text)) for text in column.rows):
-        return
-    values = {text: Decimal(plain(text).replace(",", ".")) for text in column.rows}
+    numbers = [text for text in column.rows if _NUMBER.fullmatch(plain(text))]
+    values = {text: Decimal(plain(text).replace(",", ".")) for text in numbers}
     for texts in _alike(column, values):
-        if len({zeroless(same(text)) for text in texts}) > 1:
-            column.errors.append(
-                f"{column.name}: {column.where(*texts)} are one number written in two ways; "
-                "write it in one"
-            )
+        if len({zeroless(same(text)) for text in texts}) == 1:
+            continue
+        where = f"{column.where(*texts)} are one number written in two ways"
+        if len(numbers) == len(column.rows):
+            column.errors.append(f"{column.name}: {where}; write it in one")
+        else:  # among names 1e2 may be a name too
+            column.remarks.append(f"column {column.name}: {where}; they are taken as different.")
 
 
 def _tell_zeros(column: Column) -> None:
@@ -164,8 +166,8 @@ def _tell_days(column: Column, named: Sequence[str]) -> None:
     texts = [text for text in column.rows if text not in named and _MADE_A_DAY.fullmatch(text)]
     if texts:
         column.remarks.append(
-            f"column {column.name}: {column.where(*texts)} looks like what a spreadsheet makes of "
-            "texts such as MAR1 or 1-2. If it is, format the column as text and write it anew."
+            f"column {column.name}: {column.where(*texts)} may be what a spreadsheet has made of "
+            "texts such as MAR1 or 1-2. If so, format the column as text and write it anew."
         )
 
 
