@@ -202,7 +202,9 @@ def test_a_table_of_rubbish_is_refused_by_its_name(
         except ConfigError as error:
             refused.append((path.name, str(error)))
         else:
-            assert found == inputs.records or path.suffix in OPTIONAL.get(name, ())
+            changed = [now for now, was in zip(found, inputs.records, strict=True) if now != was]
+            alone = len(changed) <= 1 and all(record.failed for record in changed)
+            assert alone or path.suffix in OPTIONAL.get(name, ())
         shutil.rmtree(folder)
     assert all(file in message for file, message in refused)
     assert refused or name in WITHOUT_TABLE
