@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from mammoprep import (
 from mammoprep.config import BuildConfig, Settings, allowed_failures, difference
 from mammoprep.core import plugins
 from mammoprep.core.errors import EXIT_FAILURES, EXIT_OK, ConfigError
-from mammoprep.core.schema import FORMAT_VERSION
+from mammoprep.core.schema import FORMAT_VERSION, Record
+from mammoprep.core.tree import Tree
 from mammoprep.inputs import Inputs, count_warnings, load_source, read_inputs, what_is_there
 from mammoprep.run import Run, is_done
 from mammoprep.worker import COMMAND, Child
@@ -140,16 +142,44 @@ def _check_present(config: BuildConfig, inputs: Inputs, planned: plan.Plan) -> N
     """
     asked = [item for shard in planned.shards if not shard.augmented for item in shard.inputs]
     absent = {item.record.name for item in asked if item.size is None}
-    if config.settings.missing or 2 * len(absent) <= len(asked):
+    if config.settings.missing:
+        return
+    if 2 * len(absent) <= len(asked):
+        _check_masks(config, inputs, [item.record for item in asked if item.size is not None])
         return
     names = [record.name for record in inputs.records if record.name in absent]
-    shown = ", ".join(names[:ABSENT_SHOWN])
     raise ConfigError(
         f"{len(absent):,} of {len(asked):,} images that the table names are not in {config.input}, "
-        f"such as {shown}. {what_is_there(inputs.tree, names[0])} If the folder and the paths are "
+        f"{_such_as(inputs.tree, names)} If the folder and the paths are "
         "right, --missing skip builds what is there; --missing fail counts each absent image as a "
         "failure."
     )
+
+
+def _such_as(tree: Tree, absent: Sequence[str]) -> str:
+    """Return the first absent names and what is in their place, for a message."""
+    shown = absent[:ABSENT_SHOWN]
+    cased = [name for name in shown if tree.exists_in_other_case(name)]
+    case = f" The name of {cased[0]} differs in case only from a file there." if cased else ""
+    return f"such as {', '.join(shown)}. {what_is_there(tree, absent[0])}{case}"
+
+
+def _check_masks(config: BuildConfig, inputs: Inputs, records: Sequence[Record]) -> None:
+    """Refuse to begin where images are there and most of their mask files are not.
+
+    Raises:
+        ConfigError: more than half are absent; with what was looked for, and what is there.
+    """
+    asked = sorted({name for record in records for name in record.files[1:]})
+    absent = [name for name in asked if not inputs.tree.exists(name)]
+    if 2 * len(absent) > len(asked):
+        less = ", --columns mask= builds without masks" if config.source == "table" else ""
+        raise ConfigError(
+            f"{len(absent):,} of {len(asked):,} mask files of images that are there are not in "
+            f"{config.input}, {_such_as(inputs.tree, absent)} If the folder and the paths are "
+            f"right{less}, --missing fail counts each image without "
+            "its mask as a failure (mask_missing)."
+        )
 
 
 def _afterwards(planned: plan.Plan, summary: dict[str, Any]) -> list[str]:

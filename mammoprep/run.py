@@ -13,7 +13,7 @@ from typing import Any
 from mammoprep.core.errors import RecordError, ResourceError
 from mammoprep.core.pseudonyms import pseudonym
 from mammoprep.core.schema import Record
-from mammoprep.core.tree import Tree
+from mammoprep.core.tree import OTHER_CASE, Tree
 from mammoprep.plan import Planned, Shard
 from mammoprep.state import Output, hash_file, output_errors, read_sealed, seal
 from mammoprep.worker import Answer, Child
@@ -119,7 +119,7 @@ def _pack(shard: Shard, run: Run, child: Child, tar: TarWriter) -> _Packed:
     for place, planned in enumerate(shard.inputs):
         if run.stop.is_set():
             raise ResourceError("Interrupted.")
-        answer = _ask(planned, child, shard.inputs[place + 1 : place + 1 + run.lookahead])
+        answer = _ask(run, planned, child, shard.inputs[place + 1 : place + 1 + run.lookahead])
         run.tell(answer.header.get("device", {}), answer.header.get("notices", []))
         name = planned.record.name
         packed.inputs.update({name: None, **_digests(planned.record, answer, run.secret)})
@@ -134,8 +134,13 @@ def _pack(shard: Shard, run: Run, child: Child, tar: TarWriter) -> _Packed:
     return packed
 
 
-def _ask(planned: Planned, child: Child, ahead: Sequence[Planned]) -> Answer:
-    failure = MISSING if planned.size is None else planned.record.failed
+def _missing(tree: Tree, planned: Planned) -> dict[str, str]:
+    cased = f"; {OTHER_CASE}" if tree.exists_in_other_case(planned.record.input) else ""
+    return {**MISSING, "detail": f"{MISSING['detail']}{cased}"}
+
+
+def _ask(run: Run, planned: Planned, child: Child, ahead: Sequence[Planned]) -> Answer:
+    failure = _missing(run.tree, planned) if planned.size is None else planned.record.failed
     if failure is not None:
         return Answer({"inputs": {}, "failure": dict(failure)})
     coming = [after.record.to_json() for after in ahead if _is_readable(after)]

@@ -1,6 +1,5 @@
 """Which group goes into which split: grouped, stratified, seeded, the same everywhere."""
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,11 +7,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from mammoprep.core import own_table
+from mammoprep.core.cells import Day, Truth, is_error, is_shortened
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import Record, base_split
 from mammoprep.core.spelling import loose, same, zeroless
+from mammoprep.core.tree import Folder
 
 OFFICIAL = ("train", "val", "test")
+SPLIT_COLUMNS = ("group", "split")  # of a split file
 UNAUGMENTED = ("val", "test")  # a score must not rest on what chance made
 
 
@@ -166,14 +169,17 @@ def _fixed(group: Group, known: Mapping[str, str], names: list[str]) -> str | No
 
 
 def read_split_file(path: Path) -> dict[str, str]:
-    """Return group -> split from a CSV with columns ``group`` and ``split``, or a samples.parquet.
+    """Return group -> split from a table with columns ``group`` and ``split``.
 
-    Augmented copies do not count as a split of their own: ``fold0-aug`` is ``fold0``.
+    It is a samples.parquet, or text or an Excel file as the source ``table`` reads them. Augmented
+    copies do not count as a split of their own: ``fold0-aug`` is ``fold0``.
 
     Raises:
-        ConfigError: unreadable, a column is missing, or a group has two splits.
+        ConfigError: unreadable, a column is missing, a cell is empty or not what was written there,
+            or a group has two splits.
     """
-    pairs = _parquet_pairs(path) if path.suffix == ".parquet" else _csv_pairs(path)
+    parquet = path.suffix.lower() == ".parquet"
+    pairs = _parquet_pairs(path) if parquet else _table_pairs(path)
     result: dict[str, str] = {}
     for group, name in pairs:
         split = base_split(name)
@@ -184,18 +190,27 @@ def read_split_file(path: Path) -> dict[str, str]:
     return result
 
 
-def _csv_pairs(path: Path) -> list[tuple[str, str]]:
+def _table_pairs(path: Path) -> list[tuple[str, str]]:
+    told = own_table.Told({name: name for name in SPLIT_COLUMNS}, options=False)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = reader.fieldnames or []
-            if not {"group", "split"} <= set(header):
-                raise ConfigError(
-                    f"{path} must have columns group and split, found {', '.join(header)}."
-                )
-            return [(str(row["group"]).strip(), str(row["split"]).strip()) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path} cannot be read ({type(error).__name__}).") from None
+        table = own_table.read(Folder(path.parent), path.name, told, SPLIT_COLUMNS)
+        return [_pair(number, row, table.columns) for number, row in table.rows]
+    except ConfigError as error:
+        raise ConfigError(f"--split-file: {error}") from None
+
+
+def _pair(number: int, row: Mapping[str, str], columns: Mapping[str, str]) -> tuple[str, str]:
+    group, split = (row[columns[name]] for name in SPLIT_COLUMNS)
+    for name, text in zip(SPLIT_COLUMNS, (group, split), strict=True):
+        if not text.strip():
+            raise ConfigError(f"row {number}: {name} is empty.")
+        if isinstance(text, Day | Truth) or is_error(text.strip()) or is_shortened(text):
+            raise ConfigError(
+                f"row {number}: {name} is not what was written there: a spreadsheet has made a "
+                "date, an error, true, false or a shortened number of it. Format the column as "
+                "text and write it anew."
+            )
+    return group.strip(), split.strip().lower()
 
 
 def _parquet_pairs(path: Path) -> list[tuple[str, str]]:

@@ -11,6 +11,8 @@ from mammoprep.core.parts import part_of
 if TYPE_CHECKING:
     from mammoprep.core.tree import Tree
 
+OTHER_CASE = "a file whose name differs only in case is there"
+
 
 def checked(name: str) -> str:
     """Return ``name`` if it cannot leave the tree; tables are data and data is hostile."""
@@ -41,7 +43,7 @@ def errno_name(error: OSError) -> str:
     return errno.errorcode.get(error.errno or 0, "OSError")
 
 
-def unreadable(error: OSError) -> RecordError:
+def unreadable(error: OSError, *, cased: bool = False) -> RecordError:
     """Return the error of a file that cannot be opened; its name is in no detail."""
     code = "file_missing" if error.errno == errno.ENOENT else "unreadable"
-    return RecordError(code, errno_name(error))
+    return RecordError(code, f"{errno_name(error)}{f'; {OTHER_CASE}' if cased else ''}")

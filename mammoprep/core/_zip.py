@@ -3,9 +3,10 @@
 import lzma
 import struct
 import zipfile
+from collections import Counter
 from pathlib import Path
 
-from mammoprep.core._names import checked, errno_name, normal, part_exists
+from mammoprep.core._names import OTHER_CASE, checked, errno_name, normal, part_exists
 from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.parts import FILE_LIMIT, Part, check_part, part_of, read_at
 
@@ -35,11 +36,12 @@ class Zip:
                 "Was the download complete? Give --input a folder or a whole zip."
             ) from None
         self._members = {
-            info.filename.removeprefix(prefix): info
-            for info in self._zip.infolist()
-            if info.filename.startswith(prefix) and not info.is_dir()
+            name.removeprefix(prefix): info
+            for name, info in _named(self._zip.infolist()).items()
+            if name.startswith(prefix) and not name.endswith("/")
         }
         self._forms: dict[str, list[str]] | None = None
+        self._folded: set[str] | None = None
 
     def folders(self) -> list[str]:
         """Return the names of the folders right below the root, sorted."""
@@ -69,6 +71,12 @@ class Zip:
                     self._forms.setdefault(form, []).append(member)
         alike = self._forms.get(normal(name), [])
         return alike[0] if len(alike) == 1 else name
+
+    def exists_in_other_case(self, name: str) -> bool:
+        """Return whether a member is there whose name differs from ``name`` only in case."""
+        if self._folded is None:
+            self._folded = {normal(member).casefold() for member in self._members}
+        return normal(name).casefold() in self._folded and not self.exists(name)
 
     def read(self, name: str, limit: int = FILE_LIMIT) -> bytes:
         """Return the bytes of member ``name``; its checksum is compared on the way."""
@@ -109,7 +117,8 @@ class Zip:
     def _member(self, name: str) -> zipfile.ZipInfo:
         info = self._members.get(self.real(checked(name)))
         if info is None:
-            raise RecordError("file_missing", "not in the zip file")
+            cased = f"; {OTHER_CASE}" if self.exists_in_other_case(name) else ""
+            raise RecordError("file_missing", f"not in the zip file{cased}")
         return info
 
     def _start(self, handle: int, info: zipfile.ZipInfo) -> int:
@@ -136,6 +145,20 @@ class Zip:
     def locator(self) -> dict[str, str]:
         """Return plain values from which ``open_locator`` opens the same tree."""
         return {"path": str(self.path), "prefix": self.prefix}
+
+
+def _named(members: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    """Return name -> member, the folders in a name parted by ``/``; of two the last, as zip has it.
+
+    Old tools of Windows write backslashes (against APPNOTE 4.4.17). Where another member has the
+    name that a member would get, it keeps its own.
+    """
+    taken = Counter(info.filename.replace("\\", "/") for info in members)
+    found = {}
+    for info in members:
+        name = info.filename.replace("\\", "/")
+        found[name if taken[name] == 1 else info.filename] = info
+    return found
 
 
 def _as_utf8(name: str, info: zipfile.ZipInfo) -> str:

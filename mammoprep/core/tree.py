@@ -8,11 +8,12 @@ Whoever asks gets an answer or a ``RecordError``, never an error of the operatin
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+from mammoprep.core._names import OTHER_CASE as OTHER_CASE
 from mammoprep.core._names import checked, errno_name, normal, part_exists, unreadable
 from mammoprep.core._zip import Zip as Zip
 from mammoprep.core.errors import ConfigError, RecordError
@@ -54,6 +55,13 @@ class Tree(Protocol):
 
     def real(self, name: str) -> str:
         """Return the name of the file that ``name`` means, as it stands in the tree."""
+        ...
+
+    def exists_in_other_case(self, name: str) -> bool:
+        """Return whether ``name`` is absent and a file is there that differs from it in case only.
+
+        It is not opened in its place: where case counts, the two may be different files.
+        """
         ...
 
     def read(self, name: str, limit: int = FILE_LIMIT) -> bytes:
@@ -110,6 +118,34 @@ def _bytes(entry: os.DirEntry[str]) -> int:
         return 0
 
 
+def _folded(name: str) -> str:
+    return normal(name).casefold()
+
+
+def _named_alike(
+    folder: Path,
+    known: dict[Path, tuple[int, dict[str, list[str]]]],
+    form: Callable[[str], str],
+) -> dict[str, list[str]]:
+    """Return form -> the names in a folder; listed again only when the folder has changed.
+
+    Args:
+        folder: Where to look.
+        known: Folder -> (when it was changed, what was found then); brought up to date.
+        form: What is equal for names that are alike.
+    """
+    try:
+        changed = folder.stat().st_mtime_ns
+        if folder not in known or known[folder][0] != changed:
+            names: dict[str, list[str]] = {}
+            for entry in os.scandir(folder):
+                names.setdefault(form(entry.name), []).append(entry.name)
+            known[folder] = changed, names
+    except (OSError, ValueError):
+        return {}
+    return known[folder][1]
+
+
 class Folder:
     """A folder on a local or mounted file system."""
 
@@ -117,6 +153,7 @@ class Folder:
         """Remember the folder."""
         self.root = root
         self._forms: dict[Path, tuple[int, dict[str, list[str]]]] = {}
+        self._folded: dict[Path, tuple[int, dict[str, list[str]]]] = {}
 
     def folders(self) -> list[str]:
         """Return the names of the folders right below the root, sorted."""
@@ -185,24 +222,28 @@ class Folder:
         for part in PurePosixPath(name).parts:
             names = [part]
             if not part.isascii() and not os.path.lexists(place / part):
-                names = self._named_alike(place).get(normal(part), [])
+                names = _named_alike(place, self._forms, normal).get(normal(part), [])
             if len(names) != 1:  # of two that both look the same neither is meant
                 return None
             place = place / names[0]
         return place
 
-    def _named_alike(self, folder: Path) -> dict[str, list[str]]:
-        """Return NFC -> the names in a folder; listed again only when the folder has changed."""
-        try:
-            changed = folder.stat().st_mtime_ns
-            if folder not in self._forms or self._forms[folder][0] != changed:
-                names: dict[str, list[str]] = {}
-                for entry in os.scandir(folder):
-                    names.setdefault(normal(entry.name), []).append(entry.name)
-                self._forms[folder] = changed, names
-        except (OSError, ValueError):
-            return {}
-        return self._forms[folder][1]
+    def exists_in_other_case(self, name: str) -> bool:
+        """Return whether ``name`` is absent and a file is there that differs from it in case only.
+
+        It is not opened in its place: where case counts, the two may be different files.
+        """
+        if part_of(name) or self.exists(name):
+            return False
+        places = [self.root]
+        for part in PurePosixPath(name).parts:
+            alike = _folded(part)
+            places = [
+                place / other
+                for place in places
+                for other in _named_alike(place, self._folded, _folded).get(alike, [])
+            ]
+        return any(place != self.root and place.is_file() for place in places)
 
     def read(self, name: str, limit: int = FILE_LIMIT) -> bytes:
         """Return the bytes of file ``name``; never blocks on a pipe or a device."""
@@ -228,7 +269,9 @@ class Folder:
             # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
             handle = os.open(self._place(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise unreadable(error) from None
+            absent = isinstance(error, FileNotFoundError)
+            cased = absent and self.exists_in_other_case(name)
+            raise unreadable(error, cased=cased) from None
         try:
             found = os.fstat(handle)
             if not stat.S_ISREG(found.st_mode):

@@ -8,17 +8,16 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from mammoprep.core.cells import Number, is_shortened
 from mammoprep.core.spelling import FLOAT, loose, plain, same, zeroless
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,40}([.,][0-9]{0,40})?([eE][+-]?[0-9]{1,3})?")
-_SHORTENED = re.compile(r"[0-9]([.,][0-9]+)?E\+[0-9]{2,3}")  # how Excel shows 12 digits or more
-SPREADSHEET_DIGITS = 15  # of a number; Excel writes zeros for the others
-
-
-class Number(str):
-    """The text of a cell that a spreadsheet holds as a number, and so without leading zeros."""
-
-    __slots__ = ()
+_MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec|Mrz|Mai|Okt|Dez)"  # English, German
+# What Excel shows of 1-2 or MAR1, which it takes for a day, and what others write of such a cell.
+_MADE_A_DAY = re.compile(
+    rf"[0-9]{{1,2}}(?:-|\. ){_MONTH}(?:-[0-9]{{2,4}})?|{_MONTH}[- ][0-9]{{2}}|.* 00:00:00",
+    re.IGNORECASE,
+)
 
 
 @dataclass
@@ -63,7 +62,8 @@ def settle(
       has it, else without these.
     * The same but for leading zeros: two things, and said; but where cells are written as floats,
       zeros were lost, and nobody knows whose: an error.
-    * The same number in other ways (1e2, +100), in a column of nothing but numbers: an error.
+    * The same number in other ways (1e2, +100), in a column of nothing but numbers: an error; in
+      another one two things, and said.
     * The same but for case and blanks: two things, and said.
 
     Args:
@@ -83,14 +83,14 @@ def settle(
     _tell_numbers(column)
     _tell_zeros(column)
     _tell_case(column)
+    _tell_days(column, named)
     return column
 
 
 def _check_digits(column: Column) -> None:
     """Find numbers of which a spreadsheet has dropped digits: two people may have become one."""
     for text, row in column.rows.items():
-        whole = text in column.numbers and len(text.lstrip("-")) > SPREADSHEET_DIGITS
-        if whole or _SHORTENED.fullmatch(plain(text)):
+        if is_shortened(Number(text) if text in column.numbers else plain(text)):
             column.errors.append(
                 f"row {row}: {column.name} is a number that a spreadsheet has shortened, "
                 f"{text[:40]!r}; write the column as text, with all digits"
@@ -125,15 +125,16 @@ def _alike(column: Column, form: Mapping[str, Hashable]) -> list[list[str]]:
 
 
 def _tell_numbers(column: Column) -> None:
-    if not all(_NUMBER.fullmatch(plain(text)) for text in column.rows):
-        return
-    values = {text: Decimal(plain(text).replace(",", ".")) for text in column.rows}
+    numbers = [text for text in column.rows if _NUMBER.fullmatch(plain(text))]
+    values = {text: Decimal(plain(text).replace(",", ".")) for text in numbers}
     for texts in _alike(column, values):
-        if len({zeroless(same(text)) for text in texts}) > 1:
-            column.errors.append(
-                f"{column.name}: {column.where(*texts)} are one number written in two ways; "
-                "write it in one"
-            )
+        if len({zeroless(same(text)) for text in texts}) == 1:
+            continue
+        where = f"{column.where(*texts)} are one number written in two ways"
+        if len(numbers) == len(column.rows):
+            column.errors.append(f"{column.name}: {where}; write it in one")
+        else:  # among names 1e2 may be a name too
+            column.remarks.append(f"column {column.name}: {where}; they are taken as different.")
 
 
 def _tell_zeros(column: Column) -> None:
@@ -158,6 +159,15 @@ def _tell_case(column: Column) -> None:
         column.remarks.append(
             f"column {column.name}: {column.where(*groups[0])} differ in case or blanks only; they "
             f"are taken as different{_more(groups)}. Write them alike if they are one."
+        )
+
+
+def _tell_days(column: Column, named: Sequence[str]) -> None:
+    texts = [text for text in column.rows if text not in named and _MADE_A_DAY.fullmatch(text)]
+    if texts:
+        column.remarks.append(
+            f"column {column.name}: {column.where(*texts)} may be what a spreadsheet has made of "
+            "texts such as MAR1 or 1-2. If so, format the column as text and write it anew."
         )
 
 

@@ -2,30 +2,16 @@
 
 import csv
 import io
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 
-from python_calamine import CalamineError, CalamineWorkbook
-
-from mammoprep.core import plugins
-from mammoprep.core.errors import ConfigError, RecordError
+from mammoprep.core.cells import cell_text, check_header, decoded, read_table, sheet_rows, workbook
+from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import KEY_LIMIT, Record, Scalar, make_key
-from mammoprep.core.tree import TABLE_LIMIT, Tree
+from mammoprep.core.tree import Tree
 
 SHOWN_ERRORS = 5
-INFLATED_LIMIT = 1 << 29
-# Those of UTF-32 begin with those of UTF-16.
-BYTE_ORDER_MARKS = {
-    b"\xff\xfe\0\0": "utf-32",
-    b"\0\0\xfe\xff": "utf-32",
-    b"\xff\xfe": "utf-16",
-    b"\xfe\xff": "utf-16",
-    b"\xef\xbb\xbf": "utf-8",
-}
-SAMPLE = 512  # bytes by which UTF-16 without a mark is told
-MOSTLY = 0.8  # share of ASCII among them
 
 Row = Mapping[str, str]
 
@@ -96,115 +82,6 @@ def xlsx_rows(
             yield number, dict(zip(header, map(cell_text, cells), strict=False))
 
 
-def decoded(data: bytes, table: str, encoding: str = "", remedy: str = "Save it as UTF-8.") -> str:
-    """Return a table's text: UTF-8, UTF-16 or UTF-32 as the bytes themselves say, or as told.
-
-    Raises:
-        ConfigError: it is not, with the row and the byte, and ``remedy``; or no such encoding.
-    """
-    name = encoding or _encoding(data)
-    try:
-        return data.decode(name).removeprefix("\ufeff")
-    except LookupError:
-        hint = plugins.suggest(encoding, ["utf-8", "utf-16", "cp1252", "latin-1"])
-        raise ConfigError(f"--encoding {encoding!r}: no such encoding of text.{hint}") from None
-    except UnicodeError as error:
-        start = error.start if isinstance(error, UnicodeDecodeError) else 0
-        row = data.count(b"\n", 0, start) + 1
-        what = encoding or {"utf-8": "UTF-8"}.get(name, "UTF-16 or UTF-32")
-        byte = f"0x{data[start]:02x}" if start < len(data) else "the end"
-        raise ConfigError(
-            f"{table}: row {row} is not {what} text: byte {start} is {byte}. {remedy}"
-        ) from None
-
-
-def _encoding(data: bytes) -> str:
-    """Return the encoding that the first bytes show; UTF-8 where they show none."""
-    for mark, name in BYTE_ORDER_MARKS.items():
-        if data.startswith(mark):
-            return name
-    # Names of columns are nearly all ASCII, whose other byte in UTF-16 is 0.
-    head = data[:SAMPLE]
-    zeros = (head[::2].count(0), head[1::2].count(0))
-    most = max(len(head) // 2, 1)
-    if zeros[0] == 0 and zeros[1] > MOSTLY * most:
-        return "utf-16-le"
-    return "utf-16-be" if zeros[1] == 0 and zeros[0] > MOSTLY * most else "utf-8"
-
-
-def read_table(tree: Tree, table: str) -> bytes:
-    """Return a table's bytes.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    try:
-        return tree.read(table, TABLE_LIMIT)
-    except RecordError as error:
-        raise ConfigError(f"{table} cannot be read: {error}.") from None
-
-
-def workbook(data: bytes, table: str) -> CalamineWorkbook:
-    """Return an Excel file.
-
-    Raises:
-        ConfigError: it is none, or inflates to more than 512 MiB.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as parts:
-            if sum(part.file_size for part in parts.infolist()) > INFLATED_LIMIT:
-                raise ConfigError(f"{table} inflates to more than {INFLATED_LIMIT >> 20} MiB.")
-        return CalamineWorkbook.from_filelike(io.BytesIO(data))
-    except (CalamineError, zipfile.BadZipFile, ValueError, OSError) as error:
-        raise ConfigError(f"{table} is no readable Excel file ({type(error).__name__}).") from None
-
-
-def sheet_rows(book: CalamineWorkbook, table: str, sheet: int | str) -> list[list[object]]:
-    """Return the cells of a sheet, by its number from 0 or its name.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    get = book.get_sheet_by_index if isinstance(sheet, int) else book.get_sheet_by_name
-    try:
-        return list(get(sheet).to_python(skip_empty_area=False))  # type: ignore[arg-type]
-    except (CalamineError, ValueError, OSError) as error:
-        raise ConfigError(f"{table} is no readable Excel file ({type(error).__name__}).") from None
-
-
-def cell_text(cell: object) -> str:
-    """Return the text of a spreadsheet's cell as it is shown: ``66.0`` is ``66``."""
-    whole = isinstance(cell, float) and cell.is_integer()
-    return str(int(cell)) if whole else str(cell).strip()  # type: ignore[call-overload]
-
-
-def check_header(
-    header: Sequence[str],
-    where: str,
-    columns: Sequence[str],
-    separator: str,
-    is_there: Callable[[str, Sequence[str]], bool] = lambda name, header: name in header,
-    remedy: str = "",
-) -> None:
-    """Check the names of columns.
-
-    Raises:
-        ConfigError: one of ``columns`` is missing, with ``remedy``, or any is there twice.
-    """
-    missing = [name for name in columns if not is_there(name, header)]
-    if missing:
-        named = {",": "comma", ";": "semicolon"}.get(separator, repr(separator))
-        hint = f" Is the separator a {named}?" if len(header) == 1 and separator else ""
-        hint += plugins.suggest(missing[0], [name for name in header if name])
-        raise ConfigError(
-            f"{where}: missing column {', '.join(missing)}. "
-            f"Found {len(header)}: {', '.join(header)[:300] or 'nothing'}.{hint}{remedy}"
-        )
-    repeated = sorted({name for name in header if name and header.count(name) > 1})
-    if repeated:
-        raise ConfigError(f"{where}: column {repeated[0]} occurs twice.")
-
-
 def records(
     table: str,
     rows: Iterator[tuple[int, dict[str, str]]],
@@ -260,13 +137,12 @@ def distinct(found: Sequence[Record]) -> list[Record]:
         sharing.setdefault(record.key, set()).add(record.input)
 
     def key(record: Record) -> str:
-        if len(sharing[record.key]) == 1:
-            return record.key
         digest = sha256(record.input.encode("utf-8", "surrogatepass")).hexdigest()[:8]
         source, _, rest = record.key.partition("_")
         return make_key(source, f"{rest[: KEY_LIMIT - len(source) - 10]}-{digest}")
 
-    return [replace(record, key=key(record)) for record in found]
+    # A copy of every record would take seconds and a gigabyte where a table has a million rows.
+    return [r if len(sharing[r.key]) == 1 else replace(r, key=key(r)) for r in found]
 
 
 def refuse(table: str, errors: Sequence[str]) -> None:

@@ -14,11 +14,12 @@ from itertools import product
 from python_calamine import CalamineError, CalamineWorkbook
 
 from mammoprep.core.cards import Card
+from mammoprep.core.cells import INFLATED_LIMIT, read_table
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import Record, Scalar, make_key
 from mammoprep.core.tree import Tree
 from mammoprep.sources import _birads
-from mammoprep.sources._tables import INFLATED_LIMIT, Row, folder_of, one_of, read_table, value
+from mammoprep.sources._tables import Row, folder_of, one_of, value
 from mammoprep.sources._tables import records as records_of
 
 TABLE = "Description.xlsx"

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from math import cos, pi, sin
 
 from mammoprep.core.cards import Card
+from mammoprep.core.cells import read_table
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import Lesion, Point, Record, Scalar, make_key
 from mammoprep.core.tree import Tree
-from mammoprep.sources._tables import read_table, refuse
+from mammoprep.sources._tables import refuse
 
 TABLE, PICTURES = "Info.txt", "all-mias"
 SIDE = 1024  # of every picture, in pixels

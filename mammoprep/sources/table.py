@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from mammoprep.core import plugins
+from mammoprep.core import own_table, plugins
 from mammoprep.core.cards import Card
+from mammoprep.core.cells import Day, Number, Truth, is_error
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import Lesion, MaskFile, Record, Scalar, make_key
 from mammoprep.core.tree import Folder, Tree
-from mammoprep.sources import _own, _spelling
+from mammoprep.sources import _spelling
 from mammoprep.sources._meanings import CORNERS, PARSERS
 from mammoprep.sources._tables import Remarked, Row, distinct, folder_of, refuse, value
 
@@ -26,7 +27,8 @@ MOST_CLASSES = 100
 EMPTY = ("", "nan")
 SPELLED = ("patient_id", "study_id", "label", "kind")
 IDENTIFYING = ("patient_id", "study_id")
-_EXCEL_ERROR = re.compile(r"#(N/A|REF!|DIV/0!|VALUE!|NAME\?|NUM!|NULL!)")
+# What people and programs write where they know nothing, and what may be a name all the same.
+UNKNOWN = frozenset(("na", "n/a", "n.a.", "<na>", "nat", "null", "none", "nil", "-", "?", "."))
 
 Cells = Mapping[str, Scalar]
 
@@ -72,7 +74,7 @@ def read(tree: Tree, card: Card) -> list[Record]:
     return Remarked(distinct(records), [*own.remarks, *(f"{table}: {line}" for line in told)])
 
 
-def _open(tree: Tree, card: Card) -> tuple[str, _own.OwnTable]:
+def _open(tree: Tree, card: Card) -> tuple[str, own_table.OwnTable]:
     there = [name for name in TABLES if tree.exists(name)]
     place, table = tree, there[0] if there else TABLES[0]
     if card.table:
@@ -80,7 +82,8 @@ def _open(tree: Tree, card: Card) -> tuple[str, _own.OwnTable]:
     needed = [name for meaning, name in card.columns.items() if _is_needed(meaning, name)]
     if "" in needed:
         raise ConfigError(f"--columns: {', '.join(NEEDED)} cannot be left out.")
-    own = _own.read(place, table, card, needed)
+    told = own_table.Told(card.columns, card.encoding, card.sheet, card.header_row)
+    own = own_table.read(place, table, told, needed)
     if len(there) > 1 and not card.table:
         line = f"{there[0]} was read, {there[1]} was not; --table names one."
         own = replace(own, remarks=[*own.remarks, line])
@@ -141,7 +144,7 @@ class _Reading:
         card: With the columns that are there.
     """
 
-    own: _own.OwnTable
+    own: own_table.OwnTable
     spelled: Mapping[str, Mapping[str, str]]
     card: Card
 
@@ -163,7 +166,10 @@ def _spelled(
         cells = ((number, _stripped(row[name])) for number, row in rows if name in row)
         filled = ((number, text) for number, text in cells if text.lower() not in EMPTY)
         identifies = meaning in IDENTIFYING
-        found[meaning] = _spelling.settle(name, filled, named=named, identifies=identifies)
+        column = _spelling.settle(name, filled, named=named, identifies=identifies)
+        if meaning != "kind":
+            column.remarks += _unknown(column, identifies, named)
+        found[meaning] = column
     refuse(table, [error for column in found.values() for error in column.errors])
     there = list(dict.fromkeys(found["label"].taken.values()))
     for label in card.label_map:
@@ -174,9 +180,25 @@ def _spelled(
     return found
 
 
+def _unknown(column: _spelling.Column, identifies: bool, named: Sequence[str]) -> list[str]:
+    """Return a line about what may mean that nothing is known, and is taken as a name like others.
+
+    A class ``NA`` would be learned; all patients ``NA`` would be one.
+    """
+    texts = [text for text in column.rows if text.lower() in UNKNOWN and text not in named]
+    if not texts or len(set(column.taken.values())) == 1:
+        return []
+    what = "an identifier, one for all its rows" if identifies else "a class like others"
+    way = "" if identifies else f"; --label-map {texts[0]}= makes it unknown"
+    return [
+        f"column {column.name}: {column.where(*texts)} is taken as {what}. Only an empty cell and "
+        f"nan mean unknown{way}."
+    ]
+
+
 def _stripped(text: str) -> str:
     """Return a cell's text without blanks at its ends, still known as a number where it is one."""
-    return text if isinstance(text, _spelling.Number) else text.strip()
+    return text if isinstance(text, Number) else text.strip()
 
 
 def _gather(table: str, rows: Iterable[tuple[int, Row]], reading: _Reading) -> dict[str, _Image]:
@@ -214,19 +236,40 @@ def _cells(row: Row, reading: _Reading) -> Cells:
     return cells
 
 
+def _check_kind(text: str, name: str, meaning: str) -> None:
+    """Refuse what a spreadsheet has made of a cell: what stood there is not known any more.
+
+    Raises:
+        ValueError: it is a date, a truth value that should name something, or an error.
+    """
+    if is_error(text.strip()):
+        raise ValueError(f"{name} holds the error {text.strip()} of a spreadsheet")
+    if isinstance(text, Day):
+        raise ValueError(
+            f"{name} is a date or a time for the spreadsheet, which makes one of MAR1, 1-2 or 3:15 "
+            f"too; format the column as text and write it anew{_left_out(meaning)}"
+        )
+    if isinstance(text, Truth) and meaning in ("path", *IDENTIFYING):
+        raise ValueError(f"{name} is true or false; is it the right column?{_left_out(meaning)}")
+
+
+def _left_out(meaning: str) -> str:
+    optional = meaning not in (*NEEDED, *FINDING)
+    way = f" (a column of another meaning is left out by --columns {meaning}=)"
+    return way if optional else ""
+
+
 def _cell(text: str, meaning: str, reading: _Reading) -> Scalar:
-    name, text = reading.card.columns[meaning], text.strip()
-    if _EXCEL_ERROR.fullmatch(text):
-        raise ValueError(f"{name} holds the error {text} of a spreadsheet")
+    name = reading.card.columns[meaning]
+    _check_kind(text, name, meaning)
+    text = text.strip()
     if meaning in CORNERS and reading.own.commas:
         text = text.replace(",", ".")
     text = reading.spelled.get(meaning, {}).get(text, text)
     try:
         found = value({name: text}, name, PARSERS[meaning])
     except ValueError as error:
-        optional = meaning not in (*NEEDED, *FINDING)
-        out = f" (a column of another meaning is left out by --columns {meaning}=)"
-        raise ValueError(f"{error}{out if optional else ''}") from None
+        raise ValueError(f"{error}{_left_out(meaning)}") from None
     if meaning == "label" and found is not None:
         return reading.card.label_map.get(str(found), found) or None
     return found

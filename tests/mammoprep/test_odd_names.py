@@ -1,5 +1,6 @@
 """Names that may be anything: too long, with a NUL, in a circle, in two forms, no text at all."""
 
+import json
 import os
 import struct
 import unicodedata
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from mammoprep import options
 from mammoprep.builder import build
 from mammoprep.core.errors import ConfigError, RecordError
-from mammoprep.core.tree import Folder, Tree, Zip, open_tree
+from mammoprep.core.tree import OTHER_CASE, Folder, Tree, Zip, open_tree
 from mammoprep.inputs import read_inputs
 from mammoprep.phantoms._workbook import to_bytes
 
@@ -247,6 +248,73 @@ def test_where_most_files_are_absent_nothing_is_begun_until_the_user_says_what_t
     with pytest.raises(ConfigError, match="2 of 3 images"):
         built(given, tmp_path / "fail", missing=None)
     assert built(given, tmp_path / "first", missing=None, limit=1)["built"] == 1
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_file_of_another_case_is_not_opened_and_is_said(pack: bool, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    for name in ("S/a.PNG", "S/b.png", "S/m.png"):
+        picture(raw / name)
+    rows = ["S/b.png,1,x,", "s/A.png,2,x,", "S/B.png,3,x,", "S/c.png,4,x,", "S/a.PNG,5,x,S/M.png"]
+    (raw / "table.csv").write_text("\n".join([f"{HEADER},mask", *rows]) + "\n")
+    given = packed(raw, tmp_path / "raw.zip") if pack else raw
+    tree = open_tree(given)
+    assert [tree.exists_in_other_case(row.split(",")[0]) for row in rows] == [
+        False, True, True, False, False,
+    ]  # fmt: skip
+    built(given, tmp_path / "out", max_failures="9")
+    lines = map(json.loads, (tmp_path / "out" / "failures.jsonl").read_text().splitlines())
+    details = {line["input"]: (line["code"], line["detail"]) for line in lines}
+    cased = {name for name, (_, detail) in details.items() if detail.endswith(OTHER_CASE)}
+    assert cased == {"s/A.png", "S/B.png", "S/a.PNG"}
+    assert details["S/a.PNG"][0] == "mask_missing"
+    with pytest.raises(ConfigError, match=r"The name of s/A.png differs in case only from a file"):
+        built(given, tmp_path / "none", missing=None)
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_where_most_masks_are_absent_nothing_is_begun_until_the_user_says_what_that_means(
+    pack: bool, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    for name in ("a.png", "b.png", "c.png", "m/c.png"):
+        picture(raw / name)
+    rows = ["a.png,1,x,m/a.png", "b.png,2,x,m/C.png", "c.png,3,x,m/c.png"]
+    (raw / "table.csv").write_text("\n".join([f"{HEADER},mask", *rows]) + "\n")
+    given = packed(raw, tmp_path / "raw.zip") if pack else raw
+    with pytest.raises(ConfigError) as caught:
+        built(given, tmp_path / "out", missing=None)
+    message = str(caught.value)
+    assert "2 of 3 mask files of images that are there are not in" in message
+    assert "such as m/C.png, m/a.png. In m/ there is c.png. The name of m/C.png" in message
+    assert "--columns mask= builds without masks, --missing fail counts" in message
+    assert not (tmp_path / "out").exists()
+    found = built(given, tmp_path / "fail", missing="fail", max_failures="9")["failed"]
+    assert found["mask_missing"] == 2
+    assert built(given, tmp_path / "bare", missing=None, columns="mask=")["built"] == 3
+    (raw / "table.csv").write_text("\n".join([f"{HEADER},mask", *rows[1:]]) + "\n")
+    assert built(raw, tmp_path / "half", missing=None, max_failures="9")["failed"]["mask_missing"]
+
+
+def test_an_archive_with_backslashes_has_folders_and_names_that_clash_stay(tmp_path: Path) -> None:
+    def archive(*names: str) -> Tree:
+        with zipfile.ZipFile(tmp_path / "raw.zip", "w") as file:
+            for name in names:
+                info = zipfile.ZipInfo()
+                info.filename = name
+                file.writestr(info, name)
+        return open_tree(tmp_path / "raw.zip")
+
+    tree = archive("set\\", "set\\a\\1.png", "set\\table.csv")
+    assert (tree.folders(), tree.files()) == (["set"], [])
+    inside = tree.sub("set")
+    assert sorted(inside.sizes("a")) == ["a/1.png"]
+    assert inside.read("a/1.png") == b"set\\a\\1.png"
+    tree = archive("a\\1.png", "a/1.png", "..\\x.png")
+    assert tree.read("a/1.png") == b"a/1.png"
+    assert tree.read("a\\1.png") == b"a\\1.png"
+    with pytest.raises(RecordError, match="unsafe_path"):
+        tree.read("../x.png")
 
 
 def test_where_half_of_the_files_are_there_the_others_are_counted(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mammoprep import options
 from mammoprep.builder import build, own_table, resolve
+from mammoprep.core import cells
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import KEY_LIMIT
 from mammoprep.inputs import Inputs, count_warnings, read_inputs
@@ -144,7 +145,9 @@ def test_one_number_written_in_other_ways_is_refused_with_its_rows(
 
 def test_an_identifier_that_only_looks_like_a_number_is_left_alone(tmp_path: Path) -> None:
     ids = ["1e2", "100", "3fa"]  # hexadecimal
-    assert patients(read(tmp_path, *rows_of(ids))) == ids
+    found = read(tmp_path, *rows_of(ids))
+    assert patients(found) == ids
+    assert "'1e2' (row 2) and '100' (row 3) are one number" in found.remarks[0]
 
 
 @pytest.mark.parametrize("text", ["1.23457E+11", "1E+05", "1,2E+12"])
@@ -253,8 +256,143 @@ def test_an_excel_number_of_more_digits_than_it_keeps_is_no_identifier(tmp_path:
     assert "row 2: patient_id is a number that a spreadsheet has shortened" in refusal(tmp_path)
 
 
-def test_an_error_of_a_spreadsheet_is_no_label(tmp_path: Path) -> None:
-    assert "row 3: label holds the error #N/A" in refusal(tmp_path, *LINES[:2], "b.png,2,#N/A")
+@pytest.mark.parametrize(
+    "error", ["#N/A", "#REF!", "#DIV/0!", "#NAME?", "#NV", "#BEZUG!", "#VALEUR!", "Err:502", "####"]
+)
+@pytest.mark.parametrize("column", ["label", "patient_id"])
+def test_an_error_of_a_spreadsheet_is_no_label_and_no_identifier(
+    column: str, error: str, tmp_path: Path
+) -> None:
+    row = {"patient_id": "2", "label": "x", column: error}
+    message = refusal(tmp_path, *LINES[:2], f"b.png,{row['patient_id']},{row['label']}")
+    assert f"row 3: {column} holds the error {error} of a spreadsheet" in message
+
+
+def test_what_only_begins_like_an_error_is_a_label(tmp_path: Path) -> None:
+    names = ["#1", "#", "# one", "#tag", "Err:5"]
+    assert labels(read(tmp_path, *rows_of(list("abcde"), names))) == names
+
+
+ERROR, TRUE, DAY = (
+    '<c t="e"><v>#N/A</v></c>',
+    '<c t="b"><v>1</v></c>',
+    '<c t="d"><v>2023-03-15</v></c>',
+)
+
+
+def raw_workbook(rows: list[tuple[object, ...]], **cells: str) -> bytes:
+    """An Excel file in which the cells of these texts are written as given."""
+    book = to_bytes(rows, "a")
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(book)) as old, zipfile.ZipFile(out, "w") as new:
+        for part in old.namelist():
+            text = old.read(part).decode()
+            for name, cell in cells.items():
+                text = text.replace(f'<c t="inlineStr"><is><t>{name}</t></is></c>', cell)
+            new.writestr(part, text)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("meaning", "cell", "message"),
+    [
+        *((name, DAY, "a date or a time") for name in ("path", "patient_id", "study_id", "label")),
+        *((name, DAY, "a date or a time") for name in ("kind", "view", "xmin")),
+        *((name, ERROR, "holds the error #N/A") for name in ("patient_id", "study_id", "label")),
+        *((name, TRUE, "is true or false") for name in ("path", "patient_id", "study_id")),
+    ],
+)
+def test_what_a_spreadsheet_has_made_of_a_cell_is_refused_with_its_row(
+    meaning: str, cell: str, message: str, tmp_path: Path
+) -> None:
+    header = ("path", "patient_id", "label", *({meaning} - {"path", "patient_id", "label"}))
+    rows = [
+        tuple("ODD" if odd and name == meaning else f"{name}{n}" for name in header)
+        for n, odd in enumerate([True, False])
+    ]
+    (tmp_path / "table.xlsx").write_bytes(raw_workbook([header, *rows[:1]], ODD=cell))
+    found = refusal(tmp_path)
+    assert f"row 2: {meaning} " in found
+    assert message in found
+    assert "2023" not in found, "a date may be that of a birth"
+
+
+def test_true_and_false_of_a_spreadsheet_are_labels_and_errors_elsewhere_are_no_matter(
+    tmp_path: Path,
+) -> None:
+    rows = [("path", "patient_id", "label", "note"), ("a.png", "p1", "YES", "ERR"),
+            ("b.png", "p2", "x", "DAY")]  # fmt: skip
+    book = raw_workbook(rows, YES=TRUE, ERR=ERROR, DAY=DAY)
+    (tmp_path / "table.xlsx").write_bytes(book)
+    assert labels(read(tmp_path)) == ["True", "x"]
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(["", "x", 7, "ERR"]), min_size=1, max_size=30), max_size=9),
+    st.booleans(),
+)
+@settings(max_examples=50, deadline=None)
+def test_over_all_places_the_errors_of_a_sheet_are_found(
+    rows: list[list[object]], referred: bool
+) -> None:
+    found = cells.error_cells(raw_workbook([tuple(row) for row in rows], ERR=ERROR), "a")
+    assert found == {
+        (r, c): "#N/A"
+        for r, row in enumerate(rows, 1)
+        for c, cell in enumerate(row, 1)
+        if cell == "ERR"
+    }
+    if referred:  # as Excel writes it: every cell says where it stands
+        place = '<c r="AB12" t="e"><v>#REF!</v></c>'
+        book = raw_workbook([*map(tuple, rows), ("ERR",)], ERR=place)
+        assert cells.error_cells(book, "a")[12, 28] == "#REF!"
+
+
+def test_a_workbook_that_declares_entities_or_is_none_has_no_errors_to_find() -> None:
+    assert cells.error_cells(b"PK\x03\x04", "a") == {}
+    bomb = '<!DOCTYPE x [<!ENTITY a "aaaa">]>'
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as book:
+        book.writestr("xl/workbook.xml", f'<?xml version="1.0"?>{bomb}<workbook/>')
+    assert cells.error_cells(out.getvalue(), "a") == {}
+
+
+def test_texts_that_may_mean_unknown_or_were_made_days_are_said(tmp_path: Path) -> None:
+    ids, names = ["NA", "1-Mar", "p3", "p4"], ["N/A", "x", "None", "nan"]
+    lines = read(tmp_path, *rows_of(ids, names)).remarks
+    assert len(lines) == 3
+    assert "column patient_id: '1-Mar' (row 3) may be what a spreadsheet has made" in lines[0]
+    assert "column patient_id: 'NA' (row 2) is taken as an identifier, one for all" in lines[1]
+    assert "label: 'N/A' (row 2) and 'None' (row 4) is taken as a class like others" in lines[2]
+    assert "--label-map N/A= makes it unknown" in lines[2]
+    told = read(tmp_path, label_map="N/A=,None=nothing")
+    assert labels(told) == [None, "x", "nothing", None]
+    assert not any("taken as a class" in line for line in told.remarks)
+    assert not read(tmp_path, *rows_of(["a", "b"], ["none", "none"])).remarks
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
+        (b"\n<!DOCTYPE html>", "a web page"),
+        (b"\x1f\x8b\x08\0", "packed by gzip"),
+        (b"PAR1\0\0", "a Parquet file"),
+    ],
+)
+def test_a_table_that_is_something_else_is_named_for_what_it_is(
+    start: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "table.csv").write_bytes(start)
+    assert f"table.csv is {message}" in refusal(tmp_path)
+
+
+def test_commas_beyond_the_last_column_are_no_cells_and_texts_there_are(tmp_path: Path) -> None:
+    assert patients(read(tmp_path, HEADER, "a.png,1,x,", "b.png,2,y,,  ,")) == ["1", "2"]
+    assert "row 3: 4 cells, the header has 3" in refusal(
+        tmp_path, HEADER, "a.png,1,x,", "b.png,2,y,z"
+    )
+    assert "row 2: 2 cells, the header has 3" in refusal(tmp_path, HEADER, "a.png,1")
 
 
 TITLE = [("Our cohort", "", ""), ("", "", "")]
@@ -529,11 +667,12 @@ def test_labels_are_mapped_to_classes(tmp_path: Path) -> None:
 def test_files_whose_names_differ_in_extension_or_case_get_keys_that_differ(
     tmp_path: Path,
 ) -> None:
-    alike = ["s/x.png", "s/x.jpg", "A.png", "a.png", "a b.png", "a-b.png"]
+    ends = ("png", "jpg", "tif", "TIFF", "jp2", "j2k", "dcm", "bmp", "pgm", "pnm")
+    alike = [*(f"s/x.{end}" for end in ends), "A.png", "a.png", "a b.png", "a-b.png"]
     rows = [f"{path},{n},x" for n, path in enumerate([*alike, "alone.png"])]
     found = read(tmp_path, HEADER, *rows)
     keys = {record.input: record.key for record in found.records}
-    assert len(set(keys.values())) == 7
+    assert len(set(keys.values())) == len(alike) + 1
     assert keys["alone.png"] == "table_alone"
     assert all(keys[path].startswith("table_") for path in alike)
     again = read(tmp_path, HEADER, *reversed(rows), "later.png,9,x")

@@ -14,6 +14,7 @@ from mammoprep.config import Settings
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import Record
 from mammoprep.inputs import read_inputs
+from mammoprep.phantoms._workbook import to_bytes
 
 SETTINGS = Settings(size=(64, 128), shard_size=8)
 
@@ -199,6 +200,51 @@ def test_a_split_file_may_be_a_table(tmp_path: Path) -> None:
     assert splits.read_split_file(path) == {"1": "fold2", "2": "test"}
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Group;SPLIT\n1;fold2\n2;Test\n".encode("utf-16"),
+        b"\xef\xbb\xbfsplit\tgroup\r\nfold2\t1\r\ntest\t2\r\n",
+        b"sep=;\r\ngroup;split;\r\n1;fold2;\r\n2;test;\r\n",
+        b"My splits\n group , split \n1,fold2-aug\n1,fold2\n\n2, test\n",
+        to_bytes([("group", "split"), (1, "fold2"), ("2", "test")], "a"),
+    ],
+    ids=["utf-16", "tabs", "sep", "title", "excel"],
+)
+def test_a_split_file_is_read_whatever_program_wrote_it(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "splits.csv"
+    path.write_bytes(content)
+    assert splits.read_split_file(path) == {"1": "fold2", "2": "test"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("groups,split\n1,test\n", "missing column group. .* Did you mean 'groups'"),
+        ("group,split\n1,\n", "row 2: split is empty"),
+        ("group,split\n1,test\n,test\n", "row 3: group is empty"),
+        ("group,split\n#REF!,test\n", "row 2: group is not what was written there"),
+        ("group,split\n1.23457E+17,test\n", "row 2: group is not what was written there"),
+        ("group,Group,split\n1,2,test\n", None),
+        ("GROUP,Group,split\n1,2,test\n", "differ only in case: remove all but one"),
+        ("group,split\nM\xfcller,test\n", "row 2 is not UTF-8 text: .*Save it as UTF-8"),
+    ],
+)
+def test_a_split_file_that_cannot_be_read_for_certain_says_where_and_names_no_option_of_a_table(
+    content: str, message: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "splits.csv"
+    path.write_bytes(content.encode("latin-1"))
+    if message is None:
+        assert splits.read_split_file(path) == {"1": "test"}
+        return
+    with pytest.raises(ConfigError, match=message) as caught:
+        splits.read_split_file(path)
+    found = str(caught.value)
+    assert found.startswith("--split-file: ")
+    assert not any(f"--{name}" in found for name in ("encoding", "sheet", "header", "columns"))
+
+
 def test_a_split_file_may_be_an_earlier_samples_table(built_once: Path) -> None:
     known = splits.read_split_file(built_once / "samples.parquet")
     assert set(known.values()) <= {"fold0", "fold1", "fold2", "test"}
@@ -207,7 +253,7 @@ def test_a_split_file_may_be_an_earlier_samples_table(built_once: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("patient,fold\n1,2\n", "must have columns group and split"),
+        ("patient,fold\n1,2\n", "missing column group, split. Found 2: patient, fold"),
         ("group,split\n1,fold0\n1,fold1\n", "has two splits"),
     ],
 )

@@ -1,5 +1,7 @@
 """A user's own table as rows: whatever program wrote it, as far as that can be told for certain.
 
+It is the table of the source ``table``, or a file of splits.
+
 Text of any encoding that says itself, four separators, Excel's line ``sep=;``, a title above the
 column names, another sheet of a workbook. What cannot be told is an error that names the option.
 """
@@ -9,32 +11,59 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from python_calamine import CalamineWorkbook
 
 from mammoprep.core import plugins
-from mammoprep.core.cards import Card
-from mammoprep.core.errors import ConfigError
-from mammoprep.core.tree import Tree
-from mammoprep.sources._spelling import Number
-from mammoprep.sources._tables import (
-    cell_text,
+from mammoprep.core.cells import (
     check_header,
     decoded,
+    error_cells,
+    marked_text,
     read_table,
     sheet_rows,
     workbook,
 )
+from mammoprep.core.errors import ConfigError
+from mammoprep.core.tree import Tree
 
 SEPARATORS = ",;\t|"
 TITLE_ROWS = 20  # the column names are among so many first rows
 WORKBOOK, OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+# How files begin that are no table, and what they are.
+OTHERS = {
+    b"version https://git-lfs": "a Git LFS pointer; git lfs pull gets the file itself",
+    b"<!doctype html": "a web page, perhaps of a download that asked for a login",
+    b"<html": "a web page, perhaps of a download that asked for a login",
+    b"\x1f\x8b": "packed by gzip; unpack it",
+    b"PAR1": "a Parquet file; save it as CSV",
+    b"%PDF-": "a PDF document; save its table as CSV or .xlsx",
+}
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[ \t,;]*\r?\n', re.IGNORECASE)
 
 Cells = Sequence[str]
 Numbered = tuple[int, Cells]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the user says of a table.
+
+    Attributes:
+        columns: Meaning -> name of the column; a name of ``""`` is none.
+        encoding: Of its text; empty for what it shows itself.
+        sheet: Name or number of an Excel file's sheet; empty for the one that has the columns.
+        header_row: The row of the column names, or None.
+        options: Whether there are options that say all this, for an error to name.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    encoding: str = ""
+    sheet: str = ""
+    header_row: int | None = None
+    options: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,7 +94,7 @@ class _Grid:
     sheets: int = 0
 
 
-def read(tree: Tree, table: str, card: Card, needed: Sequence[str]) -> OwnTable:
+def read(tree: Tree, table: str, told: Told, needed: Sequence[str]) -> OwnTable:
     """Return a table's rows and which column has which meaning.
 
     A column is found by its name; where no column has it as it is written, by the one that differs
@@ -74,7 +103,7 @@ def read(tree: Tree, table: str, card: Card, needed: Sequence[str]) -> OwnTable:
     Args:
         tree: Where it lies.
         table: Its path.
-        card: With ``columns`` and with what the user says of the table.
+        told: What the user says of it.
         needed: Columns that must be there.
 
     Raises:
@@ -82,7 +111,7 @@ def read(tree: Tree, table: str, card: Card, needed: Sequence[str]) -> OwnTable:
     """
     data = read_table(tree, table)
     excel = data != b"" and WORKBOOK.startswith(data[: len(WORKBOOK)])
-    wrong = [("--encoding", card.encoding and excel), ("--sheet", card.sheet and not excel)]
+    wrong = [("--encoding", told.encoding and excel), ("--sheet", told.sheet and not excel)]
     if option := next((name for name, given in wrong if given), None):
         kind = "an Excel file" if excel else "text"
         raise ConfigError(f"{option} is not for {table}, which is {kind}. Leave it out.")
@@ -91,14 +120,22 @@ def read(tree: Tree, table: str, card: Card, needed: Sequence[str]) -> OwnTable:
             f"{table} is an Excel file of the old kind (.xls), or protected by a password. Save it "
             "as .xlsx or CSV, without password."
         )
-    grids = _sheets(data, table, card, needed) if excel else _texts(data, table, card.encoding)
-    grid, header = _fitting(grids, table, card, needed)
+    start = data[:32].lstrip().lower()
+    if other := next((what for mark, what in OTHERS.items() if start.startswith(mark.lower())), ""):
+        raise ConfigError(f"{table} is {other}. Expected CSV or .xlsx.")
+    grids = _sheets(data, table, told, needed) if excel else _texts(data, table, told)
+    grid, header = _fitting(grids, table, told, needed)
     names = [_clean(name) for name in header[1]]
     remedy = f" Other names: --columns; another row: --header-row{'; --sheet' if excel else ''}."
+    remedy = remedy if told.options else ""
     check_header(names, f"{table}: row {header[0]}", needed, grid.separator, _is_column, remedy)
-    columns = {m: found for m, name in card.columns.items() if (found := _column(name, names, m))}
+    columns = {
+        meaning: found
+        for meaning, name in told.columns.items()
+        if (found := _column(name, names, meaning, told))
+    }
     remarks = []
-    if grid.sheets > 1 and not card.sheet:
+    if grid.sheets > 1 and not told.sheet:
         remarks.append(
             f"{table}: sheet {grid.sheet!r} of {grid.sheets} was read; --sheet names one."
         )
@@ -117,7 +154,7 @@ def _plain(name: str) -> str:
     return _clean(name).casefold()
 
 
-def _column(name: str, names: Sequence[str], meaning: str) -> str | None:
+def _column(name: str, names: Sequence[str], meaning: str, told: Told) -> str | None:
     """Return the column that is called so, or None where there is none.
 
     Raises:
@@ -127,17 +164,19 @@ def _column(name: str, names: Sequence[str], meaning: str) -> str | None:
         return name or None
     found = [other for other in names if _plain(other) == _plain(name)]
     if len(found) > 1:
+        way = f"say which is meant by --columns {meaning}={found[0]}"
         raise ConfigError(
-            f"Columns {' and '.join(found)} differ only in case: say which is meant by "
-            f"--columns {meaning}={found[0]}."
+            f"Columns {' and '.join(found)} differ only in case: "
+            f"{way if told.options else 'remove all but one'}."
         )
     return found[0] if found else None
 
 
-def _texts(data: bytes, table: str, encoding: str) -> list[_Grid]:
+def _texts(data: bytes, table: str, told: Told) -> list[_Grid]:
     """Return the table as each separator cuts it, the most frequent one in its first row first."""
     help_ = "Say which encoding it is, such as --encoding cp1252 (Excel's CSV in western Europe)"
-    text = decoded(data, table, encoding, f"{help_}, or save it as UTF-8.")
+    remedy = f"{help_}, or save it as UTF-8." if told.options else "Save it as UTF-8."
+    text = decoded(data, table, told.encoding, remedy)
     line = _SEPARATOR_LINE.match(text)
     skipped, signs = 0, SEPARATORS
     if line is not None:
@@ -164,18 +203,21 @@ def _text(text: str, table: str, separator: str, skipped: int) -> _Grid:
     return _Grid(separator, first, rows())
 
 
-def _sheets(data: bytes, table: str, card: Card, needed: Sequence[str]) -> list[_Grid]:
+def _sheets(data: bytes, table: str, told: Told, needed: Sequence[str]) -> list[_Grid]:
     """Return the sheet that the user names, or the first; the others too where that is not it."""
     book = workbook(data, table)
-    names = [_named_sheet(book, table, card.sheet)] if card.sheet else book.sheet_names
+    names = [_named_sheet(book, table, told.sheet)] if told.sheet else book.sheet_names
 
     def grid(name: str) -> _Grid:
         rows = sheet_rows(book, table, name)
-        cells = [(number, [_cell(cell) for cell in row]) for number, row in enumerate(rows, 1)]
+        cells = [(number, [*map(marked_text, row)]) for number, row in enumerate(rows, 1)]
+        for (row, column), text in error_cells(data, name).items():
+            if row <= len(cells) and column <= len(cells[row - 1][1]):
+                cells[row - 1][1][column - 1] = text
         return _Grid("", cells[:TITLE_ROWS], iter(cells), name, len(names))
 
     first = grid(names[0])
-    if _header(first, card.header_row, needed) is not None:
+    if _header(first, told.header_row, needed) is not None:
         return [first]
     return [first, *map(grid, names[1:])]
 
@@ -191,20 +233,15 @@ def _named_sheet(book: CalamineWorkbook, table: str, wanted: str) -> str:
     raise ConfigError(f"--sheet {wanted!r}: {table} has {', '.join(names)[:300]}.{hint}")
 
 
-def _cell(cell: object) -> str:
-    number = isinstance(cell, int | float) and not isinstance(cell, bool)
-    return Number(cell_text(cell)) if number else cell_text(cell)
-
-
 def _fitting(
-    grids: Sequence[_Grid], table: str, card: Card, needed: Sequence[str]
+    grids: Sequence[_Grid], table: str, told: Told, needed: Sequence[str]
 ) -> tuple[_Grid, Numbered]:
     """Return what has the needed columns, and the row of their names.
 
     Raises:
         ConfigError: several sheets have them, or nothing has them and ``--header-row`` is no row.
     """
-    wanted = card.header_row
+    wanted = told.header_row
     found = [
         (grid, row)
         for grid in grids
@@ -212,7 +249,8 @@ def _fitting(
     ]  # fmt: skip
     if len(found) > 1 and grids[0].sheet and found[0][0] is not grids[0]:
         names = ", ".join(grid.sheet for grid, _ in found)
-        raise ConfigError(f"{table}: sheets {names} have the columns: say which by --sheet.")
+        way = "say which by --sheet" if told.options else "keep one of them"
+        raise ConfigError(f"{table}: sheets {names} have the columns: {way}.")
     if found:
         return found[0]
     if wanted is None:
@@ -239,7 +277,9 @@ def _body(
     for number, cells in grid.rows:
         if number <= header or not any(cell.strip() for cell in cells):
             continue
-        if len(cells) != len(names) and not grid.sheet:
+        # What is empty beyond the last column, as from a comma at the end of rows, is no cell.
+        many = len(cells) > len(names) and any(map(_clean, cells[len(names) :]))
+        if (many or len(cells) < len(names)) and not grid.sheet:
             raise ConfigError(
                 f"{table}: row {number}: {len(cells)} cells, the header has {len(names)}."
             )
