@@ -111,7 +111,7 @@ def build(
         local["seconds_in_all"] = round(time.monotonic() - started, 3)
         local["stamps"] = {**_known_stamps(output), **finish.collect_stamps(output)}
         finish.publish(output, summary, local)
-    for line in _afterwards(planned, summary):
+    for line in _afterwards(planned, summary, inputs):
         watcher.warn(line)
     failed = sum(summary["counts"]["failed"].values())
     allowed = allowed_failures(config.max_failures, planned.inputs)
@@ -182,9 +182,9 @@ def _check_masks(config: BuildConfig, inputs: Inputs, records: Sequence[Record])
         )
 
 
-def _afterwards(planned: plan.Plan, summary: dict[str, Any]) -> list[str]:
-    """Return what a user should know of a finished build."""
-    lines = list(summary["notices"])
+def _afterwards(planned: plan.Plan, summary: dict[str, Any], inputs: Inputs) -> list[str]:
+    """Return what a user should know of a finished build, and was not told before it."""
+    lines = [line for line in summary["notices"] if line not in inputs.remarks]
     if not planned.shards:
         lines.append("Nothing was left to build: a rule leaves out every input; see the counts.")
     asked = sum(i.tiles for shard in planned.shards if not shard.augmented for i in shard.inputs)

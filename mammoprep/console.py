@@ -105,10 +105,16 @@ def show_result(console: Console, result: Result) -> None:
     if len(label_names) > MOST_CLASSES:
         table.caption = f"{len(label_names)} classes: their counts are in the report."
         label_names = []
-    for heading in ("split", "samples", "groups", *label_names):
+    missing = {
+        split: row["samples"] - sum(row["labels"].values())
+        for split, row in counts["splits"].items()
+    }
+    unknown = ["(no label)"] if any(missing.values()) else []
+    for heading in ("split", "samples", "groups", *label_names, *unknown):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split, row in counts["splits"].items():
         labels = [f"{row['labels'].get(name, 0):,}" for name in label_names]
+        labels += [f"{missing[split]:,}" for _ in unknown]
         table.add_row(split, f"{row['samples']:,}", f"{row['groups']:,}", *labels)
     console.print(table)
     failed, excluded = sum(counts["failed"].values()), sum(counts["excluded"].values())

@@ -38,7 +38,8 @@ def finish(
         "shards": built.shards,
         "plan_sha256": plan.sha256,
     }
-    summary |= checked(summary, built)
+    told = checked(summary, built)
+    summary |= {**told, "notices": [*inputs.remarks, *told["notices"]]}
     files = {
         "samples.parquet": manifest.samples_table(
             built.rows, inputs.card, suffixes(built.rows, SUFFIXES[settings.format])

@@ -32,12 +32,14 @@ def check(settings: Settings, records: Sequence[Record], tree: Tree) -> None:
         ConfigError: every input is a picture that the window does not fit, or is DICOM although
             ``--range`` was given.
     """
-    if settings.window in ("auto", "full") and settings.range == "auto":
+    plain = settings.window in ("auto", "full") and settings.range == "auto"
+    if plain and settings.mm_per_pixel is None:
         return
     read = [record for record in records if record.excluded is None]
     kinds = _kinds(read, tree)
     if kinds == {"picture"}:
         _check_pictures(settings, read)
+        _check_spacing(settings)
     if kinds == {"dicom"} and settings.range != "auto":
         raise ConfigError(
             f"--range {settings.range} is for pictures (PNG, TIFF ...), and every input is DICOM, "
@@ -48,6 +50,14 @@ def check(settings: Settings, records: Sequence[Record], tree: Tree) -> None:
 def _check_pictures(settings: Settings, records: Sequence[Record]) -> None:
     if settings.window == "percentile" or all(record.range is None for record in records):
         settings.check_picture_window()
+
+
+def _check_spacing(settings: Settings) -> None:
+    if settings.mm_per_pixel is not None:
+        raise ConfigError(
+            "--mm-per-pixel needs the spacing of pixels, which DICOM tells, and every input is a "
+            "picture (PNG, TIFF ...): leave it out; the picture then fills the frame."
+        )
 
 
 def _kinds(records: Sequence[Record], tree: Tree) -> set[str]:

@@ -43,7 +43,8 @@ def lines(settings: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     own = [row for row in rows if not row.get("augmented")]
     masks = notices_masks.lines(notices_masks.count(own))
     ranges = notices_ranges.lines(own, str(settings.get("range") or "auto"))
-    return [*ranges, *masks, *_outside(own), *_cut(own), *_empty(settings, own)]
+    told = [*ranges, *masks, *_outside(own), *_cut(own), *_empty(settings, own)]
+    return [*told, *_unlabelled(settings, own)]
 
 
 def frame(rows: Sequence[Row]) -> dict[str, Any]:
@@ -100,6 +101,20 @@ def _cut(rows: Sequence[Row]) -> list[str]:
         f"{images(len(found))} lost some of a lesion to the crop, {gone:,} of them all of it "
         f"({by_class(found)}): lesion_cut. {option} would have cut none; it applies to all images "
         "alike, since a crop that follows the lesions tells the label."
+    ]
+
+
+def _unlabelled(settings: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    """Say how many samples no class is known of; a challenge keeps those of its test set secret."""
+    known = [row for row in rows if row["split"] != "test"]
+    without = sum(row["label"] is None for row in known)
+    if not without:
+        return []
+    target = settings.get("target") or "label"
+    what = "kinds and pathologies in the table are" if settings.get("roi") else "the table's is"
+    return [
+        f"{without:,} of {len(known):,} samples have no label: of --target {target} {what} unknown "
+        "or none of the classes. No model learns from them."
     ]
 
 

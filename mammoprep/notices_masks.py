@@ -19,7 +19,8 @@ def count(rows: Sequence[Row]) -> dict[str, Any]:
     Returns:
         Nothing where there are none; else ``empty``: class -> [images with an empty mask, images];
         ``unusable``: how many of them have no other outline; ``numbers``: number in a mask file ->
-        [images, median area in stored pixels].
+        [images whose masks hold several, median area in stored pixels]; ``single``: number from 2
+        on -> images whose mask holds nothing else.
     """
     own = [row for row in rows if row["parent"] is None]
     classes = Counter(_class(row) for row in own)
@@ -37,7 +38,23 @@ def count(rows: Sequence[Row]) -> dict[str, Any]:
         found["numbers"] = {
             str(number): [len(each), round(median(each))] for number, each in sorted(areas.items())
         }
+    if single := _single(own):
+        found["single"] = single
     return {"masks": found} if found else {}
+
+
+def _single(rows: Sequence[Row]) -> dict[str, int]:
+    counted: Counter[int] = Counter()
+    for row in rows:
+        if "mask_instances" not in row["warnings"]:  # a kind's name, with classes, is its number
+            counted.update(
+                {
+                    r["number"]
+                    for r in row["rois"]
+                    if r.get("number") and r["kind"] != str(r["number"])
+                }
+            )
+    return {str(number): images for number, images in sorted(counted.items())}
 
 
 def lines(counts: Mapping[str, Any]) -> list[str]:
@@ -59,9 +76,18 @@ def lines(counts: Mapping[str, Any]) -> list[str]:
         ]
         more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
         told.append(
-            f"Masks with numbers (mask_instances): {', '.join(shown)}{more}. Each was taken for a "
-            "finding of its own. Are they kinds, say --mask-values classes or 1=mass,2=...; are "
-            "they all one, --mask-values binary."
+            f"Masks with several numbers (mask_instances): {', '.join(shown)}{more}. Each was "
+            "taken for a finding of its own. Are they kinds, say --mask-values classes or "
+            "1=mass,2=...; are they all one, --mask-values binary."
+        )
+    if single := found.get("single"):
+        shown = [
+            f"{number} in {images:,} images" for number, images in list(single.items())[:SHOWN]
+        ]
+        told.append(
+            f"Masks that hold one number each, and not 1: {', '.join(shown)}. Each was taken for "
+            "foreground. Is the number the finding's kind, say --mask-values classes or "
+            "1=mass,2=...; all numbers then need a name."
         )
     return told
 

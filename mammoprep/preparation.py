@@ -148,7 +148,7 @@ def _masked(image: MammoImage, read: Callable[[str], bytes], values: str) -> Mam
     union, known = np.zeros(shape, np.uint8), list(record.lesions)
     empty: list[MaskFile] = []
     for file in record.masks:
-        found = masks.read(file, _contents(file, read), shape, meaning, len(known) + 1)
+        found = _read_mask(file, _contents(file, read), shape, meaning, len(known) + 1)
         known += found.lesions
         union |= found.mask
         image = image.warn(*found.warnings)
@@ -162,6 +162,16 @@ def _masked(image: MammoImage, read: Callable[[str], bytes], values: str) -> Mam
     # an empty mask would say that nothing is there, which only a full annotation does
     told = bool(known) or record.annotation == "full"
     return replace(image, record=record, stored_mask=union if told else None)
+
+
+def _read_mask(file: MaskFile, *how: Any) -> masks.Found:
+    """Return what a mask file shows; what is wrong with it is not said of its image."""
+    try:
+        return masks.read(file, *how)
+    except RecordError as error:
+        if error.code.startswith(("mask", "outline")):
+            raise
+        raise RecordError(error.code, f"the mask file: {error.detail}") from None
 
 
 def _without(record: Record) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mammoprep
+from mammoprep.core.codes import explain
 from mammoprep.core.errors import ConfigError
 from mammotrain import distributed, folder, setup, submission
 from mammotrain.data.pictures import CROP, IMAGE
@@ -230,11 +232,12 @@ def _check_id_map(request: Request) -> None:
 def _ask_files(
     request: Request, files: Iterator[Any], voices: Voices, findings: Findings, watcher: Watcher
 ) -> None:
-    panel, names = findings.panel, list[tuple[str, str]]()
+    panel, names, odd = findings.panel, list[tuple[str, str]](), Counter[str]()
     while batch := list(islice(files, panel.config.train.batch_size)):
         names += [(file.key, file.path) for file in batch]
         _note_unread(findings, batch)
         made = [file for file in batch if file.metadata is not None]
+        odd.update(code for file in made for code in file.metadata["warnings"])
         if made:
             table = Held(made, panel.about["preparation"])
             asked = np.ones((len(table), len(panel.members)), bool)
@@ -244,6 +247,9 @@ def _ask_files(
         watcher.count("files", len(names), len(names))
     if not (findings.samples or findings.failures):
         raise _nothing(request, findings, len(names))
+    for code, count in odd.most_common():
+        meaning, remedy = explain(code)
+        watcher.warn(f"{count:,} of {len(names):,} files: {code}. {meaning} {remedy}")
     if request.id_map is not None:
         _write_id_map(request.id_map, names)
 

@@ -143,13 +143,20 @@ def _meant(layer: Layer, inside: Sequence[int], file: MaskFile, meaning: Meaning
         return replace(layer, parts=parts)
     if len(inside) == 1 or meaning.mode == "binary":
         united = np.minimum(layer.numbers, np.uint16(1))
-        return replace(layer, numbers=united, parts=(_whole(file),))
+        whole = _whole(file) if meaning.mode == "binary" else _single(inside[0], file)
+        return replace(layer, numbers=united, parts=(whole,))
     parts = tuple(Part(level, file.kind, file.pathology) for level in inside)
     return replace(layer, parts=parts, warnings=(*layer.warnings, "mask_instances"))
 
 
 def _whole(file: MaskFile) -> Part:
     return Part(None, file.kind, file.pathology)
+
+
+def _single(number: int, file: MaskFile) -> Part:
+    """Return the only finding of a mask; a small number may say of which kind it is."""
+    told = number if 1 < number <= MOST_NUMBERS else None
+    return replace(_whole(file), number=told)
 
 
 def _background(values: Values, levels: Sequence[int]) -> tuple[int, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mammoprep import lesions, notices
 from mammoprep.builder import Result, build
 from mammoprep.config import BuildConfig, Settings
-from mammoprep.core.errors import RecordError
+from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.geometry import Geometry
 from mammoprep.core.schema import Lesion, Record
 from mammoprep.image import MammoImage
@@ -266,6 +266,23 @@ def test_a_stretched_frame_is_full(tmp_path):
     result = made(folder(tmp_path, [NONE]), tmp_path / "out", size=(512, 64), fit="stretch")
     assert result.summary["notices"] == []
     assert result.summary["frame"]["filled"] == [1.0, 1.0, 1.0]
+
+
+def test_samples_without_a_class_are_said_and_counted(tmp_path):
+    raw = folder(tmp_path, [NONE, NONE, NONE])
+    table = (raw / "table.csv").read_text().replace("1.png,1,negative", "1.png,1,")
+    (raw / "table.csv").write_text(table)
+    result = made(raw, tmp_path / "out")
+    assert any("1 of 3 samples have no label" in line for line in result.summary["notices"])
+    done = run_cli("build", "--source", "table", "--size", "64x128", "--input", raw, "--out",
+                   tmp_path / "cli")  # fmt: skip
+    assert "(no label)" in done.stderr
+
+
+def test_a_physical_scale_of_pictures_is_refused_before_work(tmp_path):
+    raw = folder(tmp_path, [NONE])
+    with pytest.raises(ConfigError, match="--mm-per-pixel needs the spacing"):
+        made(raw, tmp_path / "out", mm_per_pixel=0.1)
 
 
 def test_warnings_of_copies_are_not_counted_twice():

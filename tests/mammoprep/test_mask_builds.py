@@ -135,6 +135,35 @@ def test_the_union_is_in_the_mask_and_each_number_is_a_roi(numbered: Path, tmp_p
     assert len(lines) == 1 + len([line for line in lines if "mask_instances" not in line])
 
 
+def test_masks_of_one_number_each_that_differ_from_image_to_image_may_be_kinds(
+    tmp_path: Path,
+) -> None:
+    rows = {"a.png,1,x,a": squares(1), "b.png,2,x,b": squares(2), "c.png,3,x,c": squares(2)}
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    lines = ["path,patient_id,label,mask"]
+    for number, (row, mask) in enumerate(rows.items()):
+        name = row.split(",")[0]
+        save(folder, name, picture(number))
+        save(folder, f"mask_{name}", mask.astype(np.uint8))
+        lines.append(",".join([*row.split(",")[:3], f"mask_{name}"]))
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    result, told = run(folder, tmp_path / "out")
+    assert any("2 in 2 images" in line and "--mask-values classes" in line for line in told)
+    assert result.summary["counts"]["masks"] == {"single": {"2": 2}}
+    named, told = run(folder, tmp_path / "named", mask_values="1=mass,2=calcification")
+    assert "masks" not in named.summary["counts"]
+    assert not any("one number each" in line for line in told)
+
+
+def test_what_is_wrong_with_a_mask_file_is_not_said_of_its_image(tmp_path: Path) -> None:
+    save(tmp_path, "a.png", picture(0))
+    (tmp_path / "m.png").write_text("junk\n" * 40)
+    (tmp_path / "table.csv").write_text("path,patient_id,label,mask\na.png,1,x,m.png\n")
+    run(tmp_path, tmp_path / "out")
+    assert '"detail": "the mask file: ' in (tmp_path / "out" / "failures.jsonl").read_text()
+
+
 def test_names_of_numbers_are_kinds_in_the_shards(numbered: Path, tmp_path: Path) -> None:
     named = "1=calcification,2=malignant,700=asymmetry,4000=benign,255=ignore"
     result, lines = run(numbered, tmp_path / "out", mask_values=named)
