@@ -256,6 +256,16 @@ def test_one_file_and_a_zip_of_it_give_the_same_scores(
     assert b"image_00001" in found[0]
 
 
+def test_a_picture_that_comes_out_nearly_black_is_said(whole: Path, tmp_path: Path) -> None:
+    y, x = np.mgrid[:160, :120]
+    breast = np.hypot(x / 70, (y - 80) / 70) < 1
+    picture = np.where(breast, 1500 + 37 * (x % 16) + 41 * (y % 16), 30).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    told = Telling()
+    predict(asked(whole, tmp_path / "a.png", tmp_path / "out"), told)
+    assert any("1 of 1 files: range_unused" in line for line in told.lines)
+
+
 @pytest.mark.slow
 def test_what_cannot_be_read_is_a_line_and_exit_3_and_other_files_are_left_out(
     whole: Path, screening: Path, tmp_path: Path
