@@ -361,6 +361,10 @@ CODES: dict[str, tuple[str, str]] = {
         " it was filled.",
         "Nothing, if the finding is what its outer edge encloses.",
     ),
+    "mask_conflict": (
+        "`--mask-values` names a finding otherwise than the table's row; the name was believed.",
+        "Check which of the two is right.",
+    ),
     "mask_anatomy": (
         "A segment that is normal anatomy by its own category was left out of the findings.",
         "Nothing; `--mask-values 1=mass,2=ignore` names segments by their numbers.",

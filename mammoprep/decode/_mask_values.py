@@ -89,7 +89,18 @@ def layer_of(stored: Stored, file: MaskFile, meaning: Meaning) -> Layer:
     # A cut-out of dense tissue has no grey below the half of its brightest one.
     if covered > MOST_COVERED and meaning.mode != NAMED:
         raise RecordError("mask_not_binary", "nearly all pixels are foreground")
+    odd += _contradicted(layer.parts, file) if meaning.mode == NAMED else ()
     return replace(layer, warnings=(*odd, *layer.warnings, *_around(layer.numbers, covered)))
+
+
+def _contradicted(parts: Sequence[Part], file: MaskFile) -> tuple[str, ...]:
+    """Return a warning where a name says otherwise than the table's row."""
+    wrong = any(
+        (file.kind and part.kind != file.kind)
+        or (file.pathology and part.pathology != file.pathology)
+        for part in parts
+    )
+    return ("mask_conflict",) if wrong else ()
 
 
 def _around(numbers: Numbers, covered: float) -> tuple[str, ...]:

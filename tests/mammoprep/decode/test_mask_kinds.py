@@ -395,3 +395,14 @@ def test_a_hole_that_is_filled_is_said() -> None:
     assert read(pillow(values)).warnings == ()
     values[12:18, 14:20] = 0
     assert read(pillow(values)).warnings == ("mask_hole",)
+
+
+def test_a_name_that_contradicts_the_row_is_believed_and_said() -> None:
+    data = cv2.imencode(".png", squares([1]).astype(np.uint8))[1].tobytes()
+    meaning = mask_values.parse("1=malignant")
+    row = MaskFile("mass", "benign", ("m.png",))
+    found = masks.read(row, [data], SHAPE, meaning)
+    assert found.lesions[0].pathology == "malignant"
+    assert "mask_conflict" in found.warnings
+    same = masks.read(MaskFile("mass", "malignant", ("m.png",)), [data], SHAPE, meaning)
+    assert "mask_conflict" not in same.warnings
