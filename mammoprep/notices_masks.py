@@ -71,7 +71,7 @@ def lines(counts: Mapping[str, Any]) -> list[str]:
         )
     if numbers := found.get("numbers"):
         shown = [
-            f"{number} in {images:,} images (median {area:,} pixels)"
+            f"{number} in {images:,} of them (median {area:,} pixels)"
             for number, (images, area) in list(numbers.items())[:SHOWN]
         ]
         more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
@@ -82,7 +82,7 @@ def lines(counts: Mapping[str, Any]) -> list[str]:
         )
     if single := found.get("single"):
         shown = [
-            f"{number} in {images:,} images" for number, images in list(single.items())[:SHOWN]
+            f"{number} in {images:,} of them" for number, images in list(single.items())[:SHOWN]
         ]
         told.append(
             f"Masks that hold one number each, and not 1: {', '.join(shown)}. Each was taken for "

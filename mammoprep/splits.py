@@ -122,7 +122,7 @@ def _spelled(known: Mapping[str, str], groups: Sequence[str]) -> dict[str, str]:
     """
     found = {name: known[name] for name in groups if name in known}
     open_ = [name for name in groups if name not in found]
-    sure, perhaps = {same(name): name for name in open_}, {_like(name): name for name in open_}
+    sure, perhaps = {same(name): name for name in groups}, {_like(name): name for name in open_}
     for name, split in known.items():
         if name in found:
             continue

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import UNOUTLINED
+from mammoprep.core.text import visible
 from mammotrain import config as configs
 from mammotrain import slices
 from mammotrain.config import RunConfig
@@ -293,6 +294,9 @@ def open_shards(
     table = open_table(data, tolerate_bad_shards=config.data.tolerate_bad_shards)
     for shard, samples in table.lost.items():
         tell(f"{shard} is damaged: {samples:,} samples are left out.")
+    for summary in table.summaries:
+        for line in summary.get("notices", ()):  # said by their build, which may be years ago
+            tell(f"{summary['source']}: {visible(str(line))}")
     return table
 
 

@@ -104,7 +104,7 @@ def test_the_reported_numbers_are_findings_and_that_is_said_with_areas(
         assert sample.about["warnings"] == ["mask_instances"]
     assert result.summary["counts"]["masks"] == {"numbers": {"1": [2, 232], "2": [2, 232]}}
     (line,) = [line for line in lines if "mask_instances" in line]
-    assert "1 in 2 images (median 232 pixels)" in line
+    assert "1 in 2 of them (median 232 pixels)" in line
     assert "--mask-values classes" in line
 
 
@@ -149,7 +149,7 @@ def test_masks_of_one_number_each_that_differ_from_image_to_image_may_be_kinds(
         lines.append(",".join([*row.split(",")[:3], f"mask_{name}"]))
     (folder / "table.csv").write_text("\n".join(lines) + "\n")
     result, told = run(folder, tmp_path / "out")
-    assert any("2 in 2 images" in line and "--mask-values classes" in line for line in told)
+    assert any("2 in 2 of them" in line and "--mask-values classes" in line for line in told)
     assert result.summary["counts"]["masks"] == {"single": {"2": 2}}
     named, told = run(folder, tmp_path / "named", mask_values="1=mass,2=calcification")
     assert "masks" not in named.summary["counts"]

@@ -31,6 +31,14 @@ def record(patient: int, image: int, *, cancer: int = 0, split: str | None = Non
     )
 
 
+def test_a_group_that_a_split_file_spells_in_two_ways_has_one_split() -> None:
+    records = table(patients=12)
+    agreed = {"3": "fold1", "3.0": "fold1"}
+    assert plan.make(records, sizes_of(records), SETTINGS, agreed)
+    with pytest.raises(ConfigError, match="two splits"):
+        plan.make(records, sizes_of(records), SETTINGS, {"3": "fold1", "3.0": "fold2"})
+
+
 def test_an_id_that_most_images_share_is_said() -> None:
     many = [record(0, image) for image in range(15)]
     few = [record(patient, 0) for patient in range(1, 6)]

@@ -9,6 +9,8 @@ import tarfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -18,6 +20,7 @@ import pytest
 from helpers import run_build
 
 from mammoprep.core.errors import ConfigError, DamageError, MammoError, ResourceError
+from mammotrain import setup
 from mammotrain.data import _manifest, _remote, shards
 from mammotrain.data.loader import Loader, Options
 from mammotrain.data.shards import Table, open_table
@@ -112,6 +115,15 @@ def test_the_summary_tells_what_the_builder_told(built_once: Path) -> None:
     assert table.preparation["size"] == [64, 128]
     assert table.preparation["label_names"] == ["negative", "cancer"]
     assert table.summary == json.loads((built_once / "dataset.json").read_text())
+
+
+def test_what_a_build_had_to_say_is_said_again_to_whoever_trains(raw: Path, tmp_path: Path) -> None:
+    result = run_build(raw, tmp_path / "out", size=(128, 64))  # width and height mixed up
+    config: Any = SimpleNamespace(data=SimpleNamespace(tolerate_bad_shards=False))
+    told: list[str] = []
+    setup.open_shards(config, (str(tmp_path / "out"),), told.append)
+    assert result.summary["notices"]
+    assert told == [f"rsna: {line}" for line in result.summary["notices"]]
 
 
 def test_a_range_tells_of_files_and_an_older_preparation_of_none(built_once: Path) -> None:
