@@ -117,8 +117,10 @@ def test_the_summary_tells_what_the_builder_told(built_once: Path) -> None:
     assert table.summary == json.loads((built_once / "dataset.json").read_text())
 
 
-def test_what_a_build_had_to_say_is_said_again_to_whoever_trains(raw: Path, tmp_path: Path) -> None:
-    result = run_build(raw, tmp_path / "out", size=(128, 64))  # width and height mixed up
+def test_what_a_build_had_to_say_is_said_again_to_whoever_trains(
+    phantom_once: Path, tmp_path: Path
+) -> None:
+    result = run_build(phantom_once, tmp_path / "out", size=(128, 64))  # width and height mixed up
     config: Any = SimpleNamespace(data=SimpleNamespace(tolerate_bad_shards=False))
     told: list[str] = []
     setup.open_shards(config, (str(tmp_path / "out"),), told.append)
