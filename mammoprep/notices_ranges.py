@@ -25,13 +25,27 @@ def unused_range(rows: Sequence[Mapping[str, Any]], asked: str) -> list[str]:
             a picture's values need.
         asked: The ``--range`` of the build.
     """
-    bits = [row["acquisition.bits_stored"] for row in rows if UNUSED in (row["warnings"] or ())]
+    dark = [row for row in rows if UNUSED in (row["warnings"] or ())]
+    bits = [
+        row["acquisition.bits_stored"] for row in dark if not row.get("acquisition.transfer_syntax")
+    ]
+    told = []
+    if dicom := len(dark) - len(bits):
+        told.append(
+            f"{_counted(dicom, len(rows))} DICOM that comes out dark, nearly black or nearly "
+            f"white ({UNUSED}): the header states more bits or another window than the values "
+            "have. Build with another --window: percentile or CENTER,WIDTH."
+        )
+    return told + _of_pictures(bits, len(rows), asked)
+
+
+def _of_pictures(bits: Sequence[int], of_all: int, asked: str) -> list[str]:
     if not bits:
         return []
     low, high = min(bits), max(bits)
     need = f"{high}" if low == high else f"{low} to {high}"
     line = (
-        f"{_counted(len(bits), len(rows))} dark or nearly black ({UNUSED}): values need {need} "
+        f"{_counted(len(bits), of_all)} dark or nearly black ({UNUSED}): values need {need} "
         "bits and have room for more."
     )
     own = "State each picture's range in a column of the table."

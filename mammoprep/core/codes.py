@@ -30,8 +30,8 @@ UNKNOWN = (
 CODES: dict[str, tuple[str, str]] = {
     # The input itself
     "file_missing": (
-        "The dataset's table lists the image, but there is no such file.",
-        "Complete the download, or build what is there with `--missing skip`.",
+        "There is no such file; in a build, the dataset's table lists it.",
+        "Check the path. Complete the download, or build what is there with `--missing skip`.",
     ),
     "no_file": (
         "The dataset's table lists the image, the file is absent, and `--missing skip` was given.",
@@ -270,6 +270,10 @@ CODES: dict[str, tuple[str, str]] = {
         "The pixels look like noise, not like a picture.",
         "Usually a damaged file or a wrong transfer syntax; download it again.",
     ),
+    "two_levels": (
+        "All pixels have one of two values: a mask or a drawing, not a picture.",
+        "Leave it out, or name it as the mask of its image.",
+    ),
     "no_tissue": (
         "No breast was found in the picture.",
         "Look at it with `mammoprep inspect`; for other kinds of pictures use `--crop none`.",
@@ -374,9 +378,24 @@ CODES: dict[str, tuple[str, str]] = {
         "Look at it: coloured marks on a grey picture become grey marks.",
     ),
     "range_unused": (
-        "A picture leaves most of its range unused, and is dark or nearly black; it was not"
-        " stretched.",
-        "Say what its largest value can be: `--range 4095` for 12 bits, or a range column.",
+        "A picture leaves most of its range unused, and is dark, nearly black or nearly white; it"
+        " was not stretched.",
+        "Say what its largest value can be: `--range 4095` for 12 bits, or a range column. For "
+        "DICOM give another `--window`: percentile or CENTER,WIDTH.",
+    ),
+    "voi_saturated": (
+        "Window, VOI LUT or range leave hardly any greys: most of what is not dark is full white.",
+        "Look at it; give another `--window` (percentile, full or CENTER,WIDTH) or `--range`.",
+    ),
+    "pixels_not_square": (
+        "The header states pixels that are not square; the picture was delivered as stored, and is"
+        " too narrow or too wide.",
+        "Look at some. Resample the files to square pixels, or leave these images out.",
+    ),
+    "presentation_lut_ignored": (
+        "The header has a Presentation LUT that is no identity, which mammograms must not have; it"
+        " was not applied.",
+        "Compare its brightness with the other machines below.",
     ),
     "range_clipped": (
         "A picture has values outside of the range that table, option or file state; they were cut"

@@ -108,6 +108,7 @@ class Place:
         spacing_source: Which attribute gave the spacing, or None.
         manufacturer: One of a fixed list, ``other``, or None.
         column_direction: Second value of Patient Orientation, reduced to ``F``, ``H`` or None.
+        aspect: Height of a pixel in its widths; 1 where they are square, or nothing says so.
     """
 
     laterality: str | None
@@ -117,6 +118,7 @@ class Place:
     spacing_source: str | None
     manufacturer: str | None
     column_direction: str | None
+    aspect: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,13 @@ def is_no_image(sop_class: str | None) -> bool:
     return (sop_class or "").startswith(terms.NOT_IMAGES)
 
 
+def why_no_image(sop_class: str | None) -> str:
+    """Return what such an object is, and where it is read."""
+    if sop_class in terms.SEGMENTATIONS:
+        return "a segmentation, which is read where a table names it as the mask of an image"
+    return "the SOP class has no pixels"
+
+
 def says_breast(kind: Kind) -> bool:
     """Return whether the header says breast, or nothing at all.
 

@@ -19,11 +19,13 @@ from mammoprep.core.stages import stage
 from mammoprep.decode import _levels, partial
 from mammoprep.decode._facts import Facts
 from mammoprep.decode._padding import Mask, find_padding, in_range, judge, touching_border
+from mammoprep.decode._plausible import has_two_levels
 from mammoprep.decode.codecs import LOSSY, Decoded, Frame, decode, oddities, settle
 from mammoprep.decode.grayscale import Rendering, Voi, count_values, render, take
 from mammoprep.image import Samples
 
 SHOWS = 0.05
+MOSTLY = 0.8  # of an overview: of a mask it mixes no more than the edges
 
 PixelBox = tuple[int, int, int, int]
 
@@ -69,6 +71,7 @@ class Picture:
         self.notes: dict[str, Any] = {}
         self._renderings: dict[np.dtype[Any], Rendering] = {}
         self._counts: NDArray[np.int64] | None = None
+        self._two_mostly = False
         self._decoded: Decoded | None = None
         self._words = None if voi.mode == "percentile" else words
         found, level = partial.levels(frame), _levels.overview_level(self.shape)
@@ -109,6 +112,7 @@ class Picture:
         level = _levels.overview_level(self.shape)
         stored, origin = self._small(level)
         self._judge(stored)
+        self._two_mostly = _mostly_two(stored)
         samples = self._samples(stored, 1 << level, origin)
         if samples.padding is None or level == 0:
             return samples
@@ -116,6 +120,14 @@ class Picture:
         padding = _widened(samples.padding)
         np.copyto(samples.on_host(), 0.0, where=padding)
         return replace(samples, padding=padding)
+
+    def has_two_levels(self) -> bool:
+        """Return whether the picture holds no more than two values; call it after ``overview``.
+
+        Raises:
+            RecordError: the frame cannot be decoded.
+        """
+        return self._two_mostly and has_two_levels(self.whole().stored)
 
     def detail(self, box: PixelBox, size: tuple[int, int]) -> Samples:
         """Return the fewest samples of ``box`` that still cover ``size``; see ``image.Detail``."""
@@ -250,6 +262,12 @@ class Picture:
             candidates = in_range(stored, limits)
             odd, self.notes = judge(candidates, touching_border(candidates))
             self.warnings += odd
+
+
+def _mostly_two(stored: NDArray[Any]) -> bool:
+    """Return whether two values are most of an overview."""
+    counts = count_values(stored, None)
+    return int(np.partition(counts, -2)[-2:].sum()) >= MOSTLY * stored.size
 
 
 def _widened(mask: Mask) -> Mask:

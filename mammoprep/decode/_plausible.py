@@ -12,6 +12,7 @@ Finding = tuple[str, str]
 
 CELL = 8
 LEAST_DEVIATION = 0.002
+TWO_LEVELS = ("two_levels", "all pixels have one of two values")
 LEAST_COARSE_SHARE = 0.1
 BRIGHT_BORDER = 0.6
 FRAME = 0.02
@@ -54,6 +55,11 @@ def check_picture(
 def is_blank(pixels: NDArray[np.float32]) -> bool:
     """Return whether presentation values, of one or three channels, show nothing."""
     return float(pixels.std()) < LEAST_DEVIATION
+
+
+def has_two_levels(values: NDArray[Any]) -> bool:
+    """Return whether no more than two values occur, as in a mask or a drawing."""
+    return bool(((values == values.min()) | (values == values.max())).all())
 
 
 def _deviation(pixels: NDArray[np.float32], padding: Mask | None) -> float:

@@ -12,17 +12,18 @@ from mammoprep.core.errors import RecordError
 from mammoprep.core.geometry import Geometry
 from mammoprep.core.schema import Record
 from mammoprep.core.stages import stage
-from mammoprep.decode import _kind, gate
+from mammoprep.decode import _exposure, _kind, gate
 from mammoprep.decode._facts import Facts
 from mammoprep.decode._picture import Picture
-from mammoprep.decode._plausible import check_picture
+from mammoprep.decode._plausible import TWO_LEVELS, check_picture
+from mammoprep.decode._range import SIXTEEN
 from mammoprep.decode._terms import SOP_NAMES
 from mammoprep.decode._values import element, nesting
 from mammoprep.decode.codecs import ITEM, Frame, read_frame
 from mammoprep.decode.crosscheck import chosen, confirm
 from mammoprep.decode.grayscale import Rendering, parse_voi
 from mammoprep.decode.header import FLOAT_PIXELS, PIXEL_DATA, PIXEL_SERVER, parse, read_facts
-from mammoprep.image import Acquisition, MammoImage
+from mammoprep.image import Acquisition, MammoImage, Samples
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,13 @@ def open_image(  # noqa: PLR0913 - a build has as many choices as it has
     overview = picture.overview()
     pixels = overview.on_host()
     doubt, figures = check_picture(pixels, overview.padding)
+    if (doubt is None or doubt[0] != "blank_image") and picture.has_two_levels():
+        doubt = TWO_LEVELS
     doubts = _weigh(doubt, parsed, record)
     if crosscheck and chosen(record.key, crosscheck):
         doubts += confirm(frame, picture.whole())
     rendering = picture.rendering()
+    doubts += _unexposed(overview, rendering, facts)
     size = (pixels.shape[0], pixels.shape[1])
     image = MammoImage(
         pixels=pixels,
@@ -156,12 +160,12 @@ def _frame(parsed: _Parsed) -> Frame:
 def _open(data: bytes, record: Record, *, gate_kind: bool) -> _Parsed:
     meta = gate.check_file(data)
     if _kind.is_no_image(meta.sop_class):
-        raise RecordError("not_an_image", "the SOP class has no pixels")
+        raise RecordError("not_an_image", _kind.why_no_image(meta.sop_class))
     dataset = parse(data)
     gate.check_nesting(nesting(dataset, gate.MOST_NESTING))
     facts = read_facts(dataset, meta.transfer_syntax, meta.sop_class)
     if _kind.is_no_image(facts.kind.sop_class):
-        raise RecordError("not_an_image", "the SOP class has no pixels")
+        raise RecordError("not_an_image", _kind.why_no_image(facts.kind.sop_class))
     gate.check_frames(facts.kind.frames)
     excluded = _kind.exclusions(facts, record)
     if excluded and gate_kind:
@@ -194,6 +198,13 @@ def _pixel_data(dataset: Dataset, facts: Facts) -> bytes:
     if PIXEL_SERVER in dataset:
         raise RecordError("no_pixels", "the pixels lie on a server: Pixel Data Provider URL")
     raise RecordError("no_pixels", "Pixel Data (7FE0,0010) is absent or empty")
+
+
+def _unexposed(overview: Samples, rendering: Rendering, facts: Facts) -> tuple[str, ...]:
+    """Return a warning where the rendered picture is nearly black, nearly white or burnt out."""
+    windowed = rendering.voi not in ("none", "range")
+    deep = not windowed and facts.pixels.bits_stored == SIXTEEN
+    return _exposure.doubts(overview.on_host(), overview.padding, windowed=windowed, deep=deep)
 
 
 def _weigh(doubt: tuple[str, str] | None, parsed: _Parsed, record: Record) -> tuple[str, ...]:
@@ -262,6 +273,7 @@ def _notes(facts: Facts, rendering: Rendering, picture: Picture) -> dict[str, An
         "presentation_shape": grey.shape,
         "laterality_stated": facts.place.laterality,
         "spacing_source": facts.place.spacing_source,
+        **({} if facts.place.aspect == 1 else {"pixel_aspect": facts.place.aspect}),
         **picture.notes,
         **rendering.notes,
     }

@@ -111,7 +111,10 @@ def check_pixels(pixels: PixelFormat) -> None:
     if missing := [name for name, value in needed.items() if value is None]:
         raise RecordError("header_missing", f"no usable {', '.join(missing)}")
     if pixels.samples != 1 or pixels.photometric == "other":
-        raise RecordError("not_monochrome", f"{pixels.samples} samples a pixel, or a colour space")
+        told = "neither" if pixels.photometric == "other" else pixels.photometric
+        found = f"Photometric Interpretation is {told} of MONOCHROME1 and MONOCHROME2"
+        many = f"{pixels.samples} samples a pixel"
+        raise RecordError("not_monochrome", many if pixels.samples != 1 else found)
     check_size(pixels.rows or 0, pixels.columns or 0)
     _check_bits(pixels.bits_allocated or 0, pixels.bits_stored or 0, pixels.high_bit or 0)
 

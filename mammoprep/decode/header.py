@@ -38,6 +38,8 @@ _FUNCTIONS = {
     "SIGMOID": "SIGMOID",
 }
 _MOST_IS = 1 << 31  # PS3.5 6.2
+# Height of a pixel in its widths: nearer to 1 are square ones, rounded; farther no device has.
+_SQUARE, _MOST_ASPECT = 0.01, 4.0
 
 
 def parse(data: bytes) -> Dataset:
@@ -250,7 +252,14 @@ def _grey(dataset: Dataset, *, signed: bool) -> tuple[Grey, tuple[str, ...]]:
         shape=shape if shape in ("IDENTITY", "INVERSE") else None,
         padding=_padding(dataset, signed=signed),
     )
-    return grey, (*modality_odd, *voi_odd, *rescale_odd)
+    return grey, (*modality_odd, *voi_odd, *rescale_odd, *_presentation(dataset, shape))
+
+
+def _presentation(dataset: Dataset, shape: str | None) -> tuple[str, ...]:
+    """Return a warning where the header has a last step of grey values that is not taken."""
+    known = shape in (None, "IDENTITY", "INVERSE")
+    table = 0x20500010 in dataset and bool(items(dataset, 0x20500010))
+    return ("presentation_lut_ignored",) if table or not known else ()
 
 
 def _laterality(dataset: Dataset) -> tuple[str | None, tuple[str, ...]]:
@@ -274,9 +283,9 @@ def _spacing(
     dataset: Dataset,
 ) -> tuple[tuple[float, float] | None, str | None, tuple[str, ...]]:
     # A spacing at the detector says nothing about the breast where the magnification is unknown.
-    unknown = is_garbage(dataset, 0x00181114)
     magnification = number(dataset, 0x00181114)
-    factor = magnification if magnification and 0.1 <= magnification <= 20 else 1.0
+    factor = 1.0 if magnification is None else magnification
+    unknown = is_garbage(dataset, 0x00181114) or not 0.1 <= factor <= 20
     places = (dataset, *_groups(dataset, _PIXEL_MEASURES))
     stated = [values for place in places if (values := numbers(place, 0x00280030))]
     sources = (
@@ -295,6 +304,18 @@ def _spacing(
     return None, None, odd
 
 
+def _aspect(dataset: Dataset, spacing: tuple[float, float] | None) -> tuple[float, tuple[str, ...]]:
+    """Return the height of a pixel in its widths, and a warning where that is not 1."""
+    high, wide = spacing or (*numbers(dataset, 0x00280034)[:2], None, None)[:2]
+    if not high or not wide:
+        return 1.0, ()
+    aspect = abs(high / wide)
+    if abs(aspect - 1) <= _SQUARE:
+        return 1.0, ()
+    usable = 1 / _MOST_ASPECT <= aspect <= _MOST_ASPECT
+    return (round(aspect, 4) if usable else 1.0), ("pixels_not_square",)
+
+
 def _manufacturer(dataset: Dataset) -> str | None:
     stated = text(dataset, 0x00080070)
     if stated is None:
@@ -307,6 +328,7 @@ def _place(dataset: Dataset) -> tuple[Place, tuple[str, ...]]:
     laterality, laterality_odd = _laterality(dataset)
     view, view_odd = _view(dataset)
     spacing, source, spacing_odd = _spacing(dataset)
+    aspect, aspect_odd = _aspect(dataset, spacing)
     row, column = (*(value[:1] for value in texts(dataset, 0x00200020)[:2]), "", "")[:2]
     place = Place(
         laterality=laterality,
@@ -316,5 +338,6 @@ def _place(dataset: Dataset) -> tuple[Place, tuple[str, ...]]:
         spacing_source=source,
         manufacturer=_manufacturer(dataset),
         column_direction=column if column in ("F", "H") else None,
+        aspect=aspect,
     )
-    return place, (*laterality_odd, *view_odd, *spacing_odd)
+    return place, (*laterality_odd, *view_odd, *spacing_odd, *aspect_odd)

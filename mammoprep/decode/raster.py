@@ -19,10 +19,10 @@ from mammoprep.core.geometry import Geometry
 from mammoprep.core.schema import Record
 from mammoprep.core.stages import stage
 from mammoprep.core.text import by
-from mammoprep.decode import _levels, _pnm, _range, _tiff, gate
+from mammoprep.decode import _exposure, _levels, _pnm, _range, _tiff, gate
 from mammoprep.decode._codestream import JP2_SIGNATURE, Codestream, read_codestream
 from mammoprep.decode._flaws import find_flaw
-from mammoprep.decode._plausible import check_picture, is_blank
+from mammoprep.decode._plausible import TWO_LEVELS, check_picture, has_two_levels, is_blank
 from mammoprep.decode._range import Range, Scale, Stored
 from mammoprep.decode.grayscale import Voi, parse_voi
 from mammoprep.image import Acquisition, MammoImage
@@ -92,7 +92,9 @@ def open_image(
     # A picture that uses a part of its range is judged by that part: it is dark, and not blank.
     share = np.float32(_range.used_share(chosen, used))
     judged = 1 - (1 - pixels) / share if stored.inverted else pixels / share
-    doubts, figures = _weighed(judged, record, mammogram=mammogram)
+    doubts, figures = _weighed(judged, stored, record, mammogram=mammogram)
+    if chosen.voi != "none" or wanted.mode == "window":
+        odd += _unexposed(judged, record)
     image = MammoImage(
         pixels=pixels,
         geometry=Geometry.of_stored((pixels.shape[0], pixels.shape[1]), None),
@@ -310,7 +312,7 @@ def _grey(values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
 
 
 def _weighed(
-    pixels: NDArray[np.float32], record: Record, *, mammogram: bool
+    pixels: NDArray[np.float32], stored: Stored, record: Record, *, mammogram: bool
 ) -> tuple[tuple[str, ...], dict[str, float]]:
     """Return doubts about a picture as warnings, and their figures; raise what is a failure.
 
@@ -320,14 +322,27 @@ def _weighed(
         if is_blank(pixels):
             raise RecordError("blank_image", "every pixel has about the same value")
         return (), {}
-    level = _levels.overview_level((pixels.shape[0], pixels.shape[1]))
-    overview = np.clip(_levels.block_means(pixels, 1 << level), 0.0, 1.0)
-    doubt, figures = check_picture(overview, None)
+    doubt, figures = check_picture(_overview(pixels), None)
+    if (doubt is None or doubt[0] != "blank_image") and has_two_levels(stored.values):
+        doubt = TWO_LEVELS
     if doubt is None:
         return (), figures
     if mammogram or doubt[0] == "blank_image":
         raise RecordError(*doubt)
     return (doubt[0],), figures
+
+
+def _unexposed(pixels: NDArray[np.float32], record: Record) -> tuple[str, ...]:
+    """Return a warning where a window or a range left no greys."""
+    if record.raw or pixels.ndim == 3:
+        return ()
+    return _exposure.doubts(_overview(pixels), None, windowed=True)
+
+
+def _overview(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    level = _levels.overview_level((pixels.shape[0], pixels.shape[1]))
+    small: NDArray[np.float32] = np.clip(_levels.block_means(pixels, 1 << level), 0.0, 1.0)
+    return small
 
 
 def _acquisition(stored: Stored, scale: Scale, window: Voi, used: int | None) -> Acquisition:
