@@ -48,6 +48,13 @@ def test_pixels_that_are_not_square_are_said(attributes: dict[str, Any], odd: bo
     assert ("pixels_not_square" in said(breast(12), 12, **attributes)) == odd
 
 
+def test_a_spacing_whose_magnification_cannot_be_is_not_used() -> None:
+    nought = {"ImagerPixelSpacing": [0.1, 0.1], "EstimatedRadiographicMagnificationFactor": "0"}
+    found = read_image(dicom(breast(12), 12, **nought), RECORD)
+    assert "spacing_invalid" in found.warnings
+    assert found.geometry.stored_spacing_mm is None
+
+
 def test_a_presentation_lut_that_is_not_applied_is_said() -> None:
     assert "presentation_lut_ignored" in said(breast(12), 12, PresentationLUTShape="LIN OD")
     assert "presentation_lut_ignored" not in said(breast(12), 12, PresentationLUTShape="IDENTITY")
