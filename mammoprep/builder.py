@@ -140,10 +140,10 @@ def _check_present(config: BuildConfig, inputs: Inputs, planned: plan.Plan) -> N
     Raises:
         ConfigError: more than half are; with what was looked for, and what is there.
     """
-    asked = [item for shard in planned.shards if not shard.augmented for item in shard.inputs]
-    absent = {item.record.name for item in asked if item.size is None}
     if config.settings.missing:
         return
+    asked = [item for shard in planned.shards if not shard.augmented for item in shard.inputs]
+    absent = {item.record.name for item in asked if item.size is None}
     if 2 * len(absent) <= len(asked):
         _check_masks(config, inputs, [item.record for item in asked if item.size is not None])
         return

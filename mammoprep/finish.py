@@ -60,9 +60,7 @@ def checked(summary: Mapping[str, Any], built: Built) -> dict[str, Any]:
     """
     found = shortcuts.check(built.rows, summary["label_names"])
     return {
-        "warnings": notices.warnings(built.rows),
-        "notices": notices.lines(summary["settings"], built.rows),
-        "frame": notices.frame(built.rows),
+        **notices.find(summary["settings"], built.rows),
         "shortcuts": found,
         "card": {**summary["card"], "leaks_found": shortcuts.leaks(found)},
     }

@@ -9,11 +9,11 @@ from typing import Any
 
 from mammoprep.core import cards, plugins
 from mammoprep.core.cards import Card
-from mammoprep.core.errors import ConfigError, RecordError
+from mammoprep.core.errors import ConfigError
 from mammoprep.core.parts import part_of
 from mammoprep.core.schema import Record
 from mammoprep.core.text import visible
-from mammoprep.core.tree import Tree, open_tree
+from mammoprep.core.tree import Tree, bytes_of, open_tree
 
 SOURCES = "mammoprep.sources"
 SHOWN = 8
@@ -96,19 +96,12 @@ def _sizes(tree: Tree, names: Sequence[str]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     beside = set(tree.files())
     for top in sorted({name.split("/", 1)[0] for name in files}):
-        sizes |= {top: _bytes(tree, top)} if top in beside else tree.sizes(top)
+        sizes |= {top: bytes_of(tree, top)} if top in beside else tree.sizes(top)
     # A name with accents may be there in another form; the tree knows.
     odd = [name for name in files - sizes.keys() if not name.isascii() and tree.exists(name)]
-    sizes |= {name: _bytes(tree, name) for name in odd}
+    sizes |= {name: bytes_of(tree, name) for name in odd}
     found = {n: p.length for n, p in parts.items() if p and p.inside(sizes.get(p.file, -1))}
     return sizes | found
-
-
-def _bytes(tree: Tree, name: str) -> int:
-    try:
-        return tree.stamp(name)[0]
-    except RecordError:  # there, and not to be looked at: whoever reads it is told why
-        return 0
 
 
 def _check_names(records: Sequence[Record]) -> None:

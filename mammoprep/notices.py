@@ -8,7 +8,7 @@ the option that mends it.
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,26 +33,28 @@ def warnings(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     }
 
 
-def lines(settings: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
-    """Return the notices of a dataset.
+def find(settings: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what the table tells, as dataset.json has it.
+
+    ``warnings`` as the function of that name; ``notices``, one line each; and ``frame``: under
+    ``filled`` which share of their frames the samples fill, 5, 50 and 95 % quantiles, 0-1.
 
     Args:
         settings: Those of dataset.json.
         rows: Of samples.parquet, flat, keys with dots.
     """
     own = [row for row in rows if not row.get("augmented")]
+    shown = [_shown(row) for row in own]
+    shares = [each.filled for each in shown]
+    filled = np.quantile(shares, (0.05, 0.5, 0.95)).tolist() if shown else []
     masks = notices_masks.lines(notices_masks.count(own))
     ranges = notices_ranges.lines(own, str(settings.get("range") or "auto"))
-    told = [*ranges, *masks, *_outside(own), *_cut(own), *_empty(settings, own)]
-    return [*told, *_unlabelled(settings, own)]
-
-
-def frame(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return which share of their frames the samples fill: 5, 50 and 95 % quantiles, 0-1."""
-    shares = [filled(row) for row in rows if not row.get("augmented")]
-    if not shares:
-        return {"filled": []}
-    return {"filled": [round(float(v), 4) for v in np.quantile(shares, (0.05, 0.5, 0.95))]}
+    told = [*ranges, *masks, *_outside(own), *_cut(own), *_empty(settings, shown)]
+    return {
+        "warnings": warnings(rows),
+        "notices": [*told, *_unlabelled(settings, own)],
+        "frame": {"filled": [round(share, 4) for share in filled]},
+    }
 
 
 def _classes(rows: Sequence[Row]) -> dict[str, int]:
@@ -118,37 +120,35 @@ def _unlabelled(settings: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def filled(row: Row) -> float:
-    """Return which share of a sample's frame shows the file, and not what was added to fill it."""
-    geometry = _geometry(row)
+class _Shown(NamedTuple):
+    """What a sample shows of its file: its (width, height) in pixels, and its share of the frame.
+
+    The rest of the frame was added to fill it.
+    """
+
+    shape: tuple[float, float]
+    filled: float
+
+
+def _shown(row: Row) -> _Shown:
+    names = ("stored_size", "size", "matrix", "crop", "spacing_mm")
+    geometry = Geometry.from_json({name: row[f"geometry.{name}"] for name in names})
     x0, y0, x1, y1 = geometry.box_from_stored(geometry.crop)
     rows, columns = geometry.size
-    shown = (min(x1, columns) - max(x0, 0)) * (min(y1, rows) - max(y0, 0))
-    return float(shown) / (rows * columns)
+    inside = (min(x1, columns) - max(x0, 0)) * (min(y1, rows) - max(y0, 0))
+    return _Shown((x1 - x0, y1 - y0), float(inside) / (rows * columns))
 
 
-def _geometry(row: Row) -> Geometry:
-    names = ("stored_size", "size", "matrix", "crop", "spacing_mm")
-    return Geometry.from_json({name: row[f"geometry.{name}"] for name in names})
-
-
-def _shape(row: Row) -> tuple[float, float]:
-    """Return (width, height) of what a sample shows, in pixels of its frame."""
-    geometry = _geometry(row)
-    x0, y0, x1, y1 = geometry.box_from_stored(geometry.crop)
-    return x1 - x0, y1 - y0
-
-
-def _empty(settings: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+def _empty(settings: Mapping[str, Any], shown: Sequence[_Shown]) -> list[str]:
     """Say that the frame is mostly empty, and which one would not be."""
-    if settings.get("roi") or settings.get("fit") == "stretch" or not rows:
+    if settings.get("roi") or settings.get("fit") == "stretch" or not shown:
         return []
-    share = float(np.median([filled(row) for row in rows]))
+    share = float(np.median([each.filled for each in shown]))
     if share >= HALF_EMPTY:
         return []
     width, height = settings["size"]
     told = f"Half of the pictures fill less than {share:.0%} of the {width}x{height} frame"
-    shapes = np.array([_shape(row) for row in rows])
+    shapes = np.array([each.shape for each in shown])
     if settings.get("mm_per_pixel") is not None:
         wide, high = (ceil(side - 1e-6) for side in shapes.max(axis=0))
         return [f"{told}, and the largest is {wide}x{high} at this --mm-per-pixel."]

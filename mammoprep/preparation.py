@@ -18,9 +18,6 @@ from mammoprep.decode import dicom, gate, masks, raster
 from mammoprep.image import MammoImage
 from mammoprep.patches import Cutter
 
-# Warnings after which nothing is known about where an image's lesions are.
-LOST = ("mask_empty",)
-
 
 def steps(settings: Settings) -> tuple[pipeline.Step, ...]:
     """Return the steps that ``settings`` ask for."""
@@ -59,8 +56,9 @@ def samples(
         RecordError: the image cannot be built.
     """
     if settings.roi is not None and image.record.annotation == UNUSABLE:
-        code = next((code for code in image.warnings if code in LOST), LOST[0])
-        raise RecordError(code, "no outline of a finding can be used, so no patch can be cut")
+        raise RecordError(
+            "mask_empty", "no outline of a finding can be used, so no patch can be cut"
+        )
     *before, last = bound
     ready = pipeline.run(tuple(before), image)
     if settings.roi is not None:

@@ -38,6 +38,11 @@ def normal(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def folded(name: str) -> str:
+    """Return the form of a name that is the same in any case."""
+    return normal(name).casefold()
+
+
 def errno_name(error: OSError) -> str:
     """Return what the system calls an error, such as ``EACCES``."""
     return errno.errorcode.get(error.errno or 0, "OSError")

@@ -6,7 +6,7 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-from mammoprep.core._names import OTHER_CASE, checked, errno_name, normal, part_exists
+from mammoprep.core._names import OTHER_CASE, checked, errno_name, folded, normal, part_exists
 from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.parts import FILE_LIMIT, Part, check_part, part_of, read_at
 
@@ -75,8 +75,8 @@ class Zip:
     def exists_in_other_case(self, name: str) -> bool:
         """Return whether a member is there whose name differs from ``name`` only in case."""
         if self._folded is None:
-            self._folded = {normal(member).casefold() for member in self._members}
-        return normal(name).casefold() in self._folded and not self.exists(name)
+            self._folded = {folded(member) for member in self._members}
+        return folded(name) in self._folded and not self.exists(name)
 
     def read(self, name: str, limit: int = FILE_LIMIT) -> bytes:
         """Return the bytes of member ``name``; its checksum is compared on the way."""

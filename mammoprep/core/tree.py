@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from mammoprep.core._names import OTHER_CASE as OTHER_CASE
-from mammoprep.core._names import checked, errno_name, normal, part_exists, unreadable
+from mammoprep.core._names import checked, errno_name, folded, part_exists, unreadable
+from mammoprep.core._names import normal as normal
 from mammoprep.core._zip import Zip as Zip
 from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.parts import FILE_LIMIT as FILE_LIMIT
@@ -116,10 +117,6 @@ def _bytes(entry: os.DirEntry[str]) -> int:
         return entry.stat().st_size
     except OSError:
         return 0
-
-
-def _folded(name: str) -> str:
-    return normal(name).casefold()
 
 
 def _named_alike(
@@ -237,11 +234,11 @@ class Folder:
             return False
         places = [self.root]
         for part in PurePosixPath(name).parts:
-            alike = _folded(part)
+            alike = folded(part)
             places = [
                 place / other
                 for place in places
-                for other in _named_alike(place, self._folded, _folded).get(alike, [])
+                for other in _named_alike(place, self._folded, folded).get(alike, [])
             ]
         return any(place != self.root and place.is_file() for place in places)
 
@@ -298,6 +295,17 @@ class Folder:
     def locator(self) -> dict[str, str]:
         """Return plain values from which ``open_locator`` opens the same tree."""
         return {"path": str(self.root), "prefix": ""}
+
+
+def bytes_of(tree: Tree, name: str) -> int:
+    """Return the size of a file that is there; 0 where it cannot be looked at.
+
+    Such a file, a link in a circle, is no error before its turn: whoever reads it is told why.
+    """
+    try:
+        return tree.stamp(name)[0]
+    except RecordError:
+        return 0
 
 
 def open_tree(path: Path) -> Tree:

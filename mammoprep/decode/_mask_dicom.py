@@ -21,7 +21,7 @@ from mammoprep.decode._stored import Stored, Values
 from mammoprep.decode._terms import NO_LESIONS, SEGMENT_KINDS, SEGMENTATIONS
 from mammoprep.decode._values import element, integer, integers, items, nesting, numbers, text
 from mammoprep.decode.codecs import LOSSY, NATIVE, decode, read_frame
-from mammoprep.decode.header import PIXEL_DATA, parse, read_facts
+from mammoprep.decode.header import PIXEL_DATA, code_of, parse, read_facts
 
 MOST_SEGMENTS = 64  # as many items of a sequence as are read
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -33,7 +33,6 @@ _IDENTIFICATION, _REFERENCED = 0x0062000A, 0x0062000B
 _SHARED, _PER_FRAME = 0x52009229, 0x52009230
 _POSITION, _PATIENT, _SLIDE = 0x00209113, 0x00200032, 0x0048021A
 _MATRIX_ROWS, _MATRIX_COLUMNS = 0x00480007, 0x00480006
-_CODE, _SCHEME = 0x00080100, 0x00080102
 
 
 @dataclass(frozen=True)
@@ -163,8 +162,7 @@ def _segment(item: Dataset) -> _Segment | None:
 
 def _codes(item: Dataset, tag: int) -> list[str]:
     """Return the codes of SNOMED in a sequence."""
-    found = [code for code in items(item, tag) if text(code, _SCHEME) in ("SCT", "SRT", "SNM3")]
-    return [text(code, _CODE) or "" for code in found]
+    return [code for each in items(item, tag) if (code := code_of(each)) is not None]
 
 
 def _check_plane(dataset: Dataset) -> None:

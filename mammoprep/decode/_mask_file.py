@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mammoprep.decode import _tiff, raster
-from mammoprep.decode._stored import Stored, Values
+from mammoprep.decode._stored import Stored
 
 _WIDE = 16
 _MAY_HAVE_PALETTE = (raster.PNG, b"BM", *_tiff.MAGIC)
@@ -24,10 +24,7 @@ def read(data: bytes) -> Stored:
         RecordError: as ``raster.open_image`` does.
     """
     found = raster.read_stored(data)  # whose checks come before anything else is decoded
-    values: Values = found.values
-    if found.inverted:
-        values = values.dtype.type(found.top) - values
-    stored = Stored(values, found.top, lossy=data.startswith(raster.JPEG))
+    stored = Stored(found.upright, found.top, lossy=data.startswith(raster.JPEG))
     if data.startswith(raster.PNG) and data[25] in (_GREY_ALPHA, _COLOUR_ALPHA):
         return replace(stored, alpha=_alpha(data))
     indices = _indices(data)

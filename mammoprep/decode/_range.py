@@ -53,6 +53,11 @@ class Stored:
         """The largest value that there can be."""
         return (1 << self.depth) - 1 if self.highest is None else self.highest
 
+    @property
+    def upright(self) -> NDArray[Any]:
+        """The values, taken from the largest one where 0 is white."""
+        return self.values.dtype.type(self.top) - self.values if self.inverted else self.values
+
 
 @dataclass(frozen=True)
 class Scale:

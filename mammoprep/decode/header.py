@@ -86,7 +86,8 @@ def _yes_no(dataset: Dataset, tag: int) -> bool | None:
     return {"YES": True, "NO": False}.get(text(dataset, tag) or "")
 
 
-def _code(item: Dataset) -> str | None:
+def code_of(item: Dataset) -> str | None:
+    """Return the code of an item that names a concept of SNOMED, None for another scheme's."""
     if text(item, 0x00080102) not in terms.SNOMED_SCHEMES:
         return None
     return text(item, 0x00080100)
@@ -96,7 +97,7 @@ def _kind(dataset: Dataset, meta_sop_class: str | None) -> Kind:
     modality = text(dataset, 0x00080060)
     intent = text(dataset, 0x00080068)
     views = items(dataset, 0x00540220)
-    codes = [_code(modifier) for view in views for modifier in items(view, 0x00540222)]
+    codes = [code_of(modifier) for view in views for modifier in items(view, 0x00540222)]
     return Kind(
         sop_class=text(dataset, 0x00080016) or meta_sop_class,
         modality=None if modality is None else "MG" if modality == "MG" else "other",
@@ -106,7 +107,7 @@ def _kind(dataset: Dataset, meta_sop_class: str | None) -> Kind:
             t if t in terms.KNOWN_IMAGE_TYPES else "other" for t in texts(dataset, 0x00080008)
         ),
         frames=_frames(dataset),
-        specimen=any(terms.VIEW_CODES.get(_code(v) or "") == "specimen" for v in views),
+        specimen=any(terms.VIEW_CODES.get(code_of(v) or "") == "specimen" for v in views),
         modifiers=tuple(terms.MODIFIER_CODES[c] for c in codes if c in terms.MODIFIER_CODES),
         burned_in=_yes_no(dataset, 0x00280301),
         implant=_yes_no(dataset, 0x00281300),
@@ -124,8 +125,8 @@ def _frames(dataset: Dataset) -> int | None:
 
 def _breast(dataset: Dataset) -> bool | None:
     body_part = text(dataset, 0x00180015)
-    regions = [_code(item) for item in items(dataset, 0x00082218)]
-    views = [_code(item) for item in items(dataset, 0x00540220)]
+    regions = [code_of(item) for item in items(dataset, 0x00082218)]
+    views = [code_of(item) for item in items(dataset, 0x00540220)]
     if body_part == "BREAST" or any(region in terms.BREAST_CODES for region in regions):
         return True
     if any(view in terms.VIEW_CODES for view in views) or _yes_no(dataset, 0x00281300) is not None:
@@ -271,7 +272,7 @@ def _laterality(dataset: Dataset) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _view(dataset: Dataset) -> tuple[str | None, tuple[str, ...]]:
-    codes = [terms.VIEW_CODES.get(_code(item) or "") for item in items(dataset, 0x00540220)[:1]]
+    codes = [terms.VIEW_CODES.get(code_of(item) or "") for item in items(dataset, 0x00540220)[:1]]
     coded = next((view for view in codes if view in VIEWS), None)
     position = text(dataset, 0x00185101)
     position = position if position in VIEWS else None

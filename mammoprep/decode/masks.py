@@ -22,7 +22,6 @@ from mammoprep.decode import _mask_dicom, _mask_file, raster
 from mammoprep.decode._mask_values import Layer, Numbers, Part, layer_of
 
 Mask = NDArray[np.uint8]
-Polygon = tuple[tuple[float, float], ...]
 GAP = 0.01
 MOST_HOLES = 0.01  # of a mask's area; single pixels that a brush has missed are in many masks
 COMPACT = 0.5  # an outline and its inside fill at least this share of their convex hull

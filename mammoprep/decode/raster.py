@@ -92,9 +92,11 @@ def open_image(
     # A picture that uses a part of its range is judged by that part: it is dark, and not blank.
     share = np.float32(_range.used_share(chosen, used))
     judged = 1 - (1 - pixels) / share if stored.inverted else pixels / share
-    doubts, figures = _weighed(judged, stored, record, mammogram=mammogram)
-    if chosen.voi != "none" or wanted.mode == "window":
-        odd += _unexposed(judged, record)
+    # A tile of a picture has no border, and photographs no polarity: neither is looked at so.
+    overview = None if record.raw or judged.ndim == 3 else _overview(judged)
+    if overview is not None and (chosen.voi != "none" or wanted.mode == "window"):
+        odd += _exposure.doubts(overview, None, windowed=True)
+    doubts, figures = _weighed(judged, overview, stored, mammogram=mammogram)
     image = MammoImage(
         pixels=pixels,
         geometry=Geometry.of_stored((pixels.shape[0], pixels.shape[1]), None),
@@ -128,8 +130,7 @@ def read_values(data: bytes) -> tuple[NDArray[Any], int, tuple[str, ...]]:
         RecordError: as ``open_image`` does.
     """
     stored = read_stored(data)
-    values = stored.values.dtype.type(stored.top) - stored.values if stored.inverted else None
-    return stored.values if values is None else values, stored.top, stored.warnings
+    return stored.upright, stored.top, stored.warnings
 
 
 def read_stored(data: bytes) -> Stored:
@@ -312,17 +313,21 @@ def _grey(values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
 
 
 def _weighed(
-    pixels: NDArray[np.float32], stored: Stored, record: Record, *, mammogram: bool
+    pixels: NDArray[np.float32],
+    overview: NDArray[np.float32] | None,
+    stored: Stored,
+    *,
+    mammogram: bool,
 ) -> tuple[tuple[str, ...], dict[str, float]]:
     """Return doubts about a picture as warnings, and their figures; raise what is a failure.
 
-    A tile of a picture (``record.raw``) has no border, and photographs no polarity.
+    Without an overview it is only asked to show something.
     """
-    if record.raw or pixels.ndim == 3:
+    if overview is None:
         if is_blank(pixels):
             raise RecordError("blank_image", "every pixel has about the same value")
         return (), {}
-    doubt, figures = check_picture(_overview(pixels), None)
+    doubt, figures = check_picture(overview, None)
     if (doubt is None or doubt[0] != "blank_image") and has_two_levels(stored.values):
         doubt = TWO_LEVELS
     if doubt is None:
@@ -330,13 +335,6 @@ def _weighed(
     if mammogram or doubt[0] == "blank_image":
         raise RecordError(*doubt)
     return (doubt[0],), figures
-
-
-def _unexposed(pixels: NDArray[np.float32], record: Record) -> tuple[str, ...]:
-    """Return a warning where a window or a range left no greys."""
-    if record.raw or pixels.ndim == 3:
-        return ()
-    return _exposure.doubts(_overview(pixels), None, windowed=True)
 
 
 def _overview(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from mammoprep.core.errors import ConfigError, RecordError
 from mammoprep.core.parts import Part
 from mammoprep.core.pseudonyms import pseudonym
 from mammoprep.core.schema import Record, make_key
-from mammoprep.core.tree import FILE_LIMIT, Tree
+from mammoprep.core.tree import FILE_LIMIT, Tree, bytes_of
 
 SOURCE = "dicom"
 SUFFIXES = (".dcm", ".dicom", "dicomdir")
@@ -50,14 +50,7 @@ def _is_marked(tree: Tree, path: str) -> bool:
 def _sizes(tree: Tree) -> dict[str, int]:
     """Return path -> bytes of every regular file, at any depth."""
     inside = {path: size for top in tree.folders() for path, size in tree.sizes(top).items()}
-    return {**{path: _bytes(tree, path) for path in tree.files()}, **inside}
-
-
-def _bytes(tree: Tree, path: str) -> int:
-    try:
-        return tree.stamp(path)[0]
-    except RecordError:  # a link in a circle: its own turn will say so
-        return 0
+    return {**{path: bytes_of(tree, path) for path in tree.files()}, **inside}
 
 
 def read(tree: Tree, card: Card) -> list[Record]:

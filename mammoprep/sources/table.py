@@ -4,7 +4,6 @@ See ``data_manifests/table.toml``; which column means what is said by ``--column
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -15,7 +14,7 @@ from mammoprep.core.cards import Card
 from mammoprep.core.cells import Day, Number, Truth, is_error
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import Lesion, MaskFile, Record, Scalar, make_key
-from mammoprep.core.tree import Folder, Tree
+from mammoprep.core.tree import Folder, Tree, normal
 from mammoprep.sources import _spelling
 from mammoprep.sources._meanings import CORNERS, PARSERS
 from mammoprep.sources._tables import Remarked, Row, distinct, folder_of, refuse, value
@@ -282,7 +281,7 @@ def _check_files(table: str, images: Mapping[str, _Image], tree: Tree) -> None:
     forms: dict[str, list[str]] = {}
     for path in images:
         if not path.isascii():
-            forms.setdefault(unicodedata.normalize("NFC", path), []).append(path)
+            forms.setdefault(normal(path), []).append(path)
     for path in (path for paths in forms.values() if len(paths) > 1 for path in paths):
         number = images[path].number
         earlier = first.setdefault(tree.real(path), number)
