@@ -6,7 +6,7 @@ ranks are compared within each, and each one's patients of each class are drawn 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -112,7 +112,7 @@ class Drawn:
 
     Attributes:
         scores: The labelled samples.
-        threshold: How decisions were made; for why there are none.
+        threshold: How decisions were made, one a labelled sample; or why there are none.
         values: Metric -> its value; NaN where it is not defined.
         replicates: Metric -> (number,); None when nothing was drawn.
         reason: Why nothing was drawn, or an empty text.
@@ -158,7 +158,7 @@ def draw(scores: Scores, threshold: Threshold, number: int = DRAWS, seed: int = 
     values = metrics.point(labelled.label, labelled.values, each, labelled.strata)
     reason = few_groups(labelled) if number else NOT_DRAWN
     drawn = None if reason else replicates(labelled, each, number, seed)
-    return Drawn(labelled, threshold, values, drawn, reason)
+    return Drawn(labelled, replace(threshold, each=each), values, drawn, reason)
 
 
 def evaluate(
