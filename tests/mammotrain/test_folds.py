@@ -77,7 +77,7 @@ def test_ranking_is_scikit_learns_per_fold_weighed_by_pairs_with_ties_and_tiny_f
     rng = np.random.default_rng(seed)
     fold = np.array([f"fold{number}" for number in rng.integers(6, size=90)])
     label = (rng.random(90) < 0.2).astype(np.int64)
-    label[fold == "fold3"] = 0  # one class: no pair
+    label[fold == "fold3"], label[fold == "fold4"] = 0, 1  # one class: no pair
     score = np.round(rng.random(90), 1)
     table = Scores(
         np.array([f"k{n}" for n in range(90)]), np.array([f"g{n // 2}" for n in range(90)]),
