@@ -29,7 +29,7 @@ from said import Said
 import mammoprep
 from mammotrain import baselines, bootstrap, comparison, config, first, scores, setup
 from mammotrain.cross import cross
-from mammotrain.data.splits import choose
+from mammotrain.data.splits import Side, choose
 from mammotrain.run import Request
 from mammotrain.thresholds import Judged
 
@@ -37,14 +37,14 @@ FOLDS, STEPS, SIDE = 5, 300, 128
 RESULT = Path(__file__).parent / "results" / "busi_trial.json"
 SMALL = (
     f"data.size=[{SIDE}, {SIDE}]", "data.augmentation.window=[112, 112]", "train.lr=5e-4",
-    "train.schedule=cosine", "train.warmup_steps=20", f"train.max_steps={STEPS}",
+    "train.schedule=cosine", "train.warmup=0.067", f"train.max_steps={STEPS}",
     "train.batch_size=16", "train.epochs=1000", "train.validate_every=1000", "train.patience=0",
     "train.pretrained=none", "train.amp=bf16", "data.augment_on=cpu",
 )  # fmt: skip
 # of the U-Net that predicts the masks: as in unet_trial.py, 10 epochs
 FIRST = (
     'first.set=["data.size=[]", "train.ema=0", "train.patience=0", "train.pretrained=none", '
-    '"train.epochs=10", "train.warmup_steps=20", "train.validate_every=1000", "train.amp=none", '
+    '"train.epochs=10", "train.warmup=0.1", "train.validate_every=1000", "train.amp=none", '
     '"data.augment_on=cpu"]'
 )
 RECIPES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -89,7 +89,7 @@ def beside(kind: str, data: Path) -> dict[str, Any]:
     names = table.label_names
     parts = {}
     for fold in range(FOLDS):
-        roles = choose(columns, fold)
+        roles = choose(columns, Side(fold))
         said = baselines.predict(kind, columns, labels, roles.train, roles.score, len(names))
         if said.values is None:
             raise SystemExit(f"{kind}: {said.reason}")

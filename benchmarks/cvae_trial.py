@@ -54,7 +54,7 @@ TRAIN = (
     "model.warmup_steps=100",
     "train.amp=none",
     "train.channels_last=false",
-    "train.warmup_steps=50",
+    "train.warmup=0.06",
     "train.epochs=10000",
     "train.validate_every=10000",
 )

@@ -30,7 +30,7 @@ RESULT = Path(__file__).parent / "results" / "mias_films.json"
 SETTINGS = (
     "task.target=abnormal", "data.size=[]", "train.batch_size=8", "train.max_steps=200",
     "train.epochs=1000", "train.validate_every=1000", "train.patience=0", "train.lr=1e-3",
-    "train.warmup_steps=20", "train.layer_decay=0", "train.ema=0", "train.pretrained=none",
+    "train.warmup=0.1", "train.layer_decay=0", "train.ema=0", "train.pretrained=none",
     "data.augment_on=cpu",
 )  # fmt: skip
 ONLY = ("auroc", "accuracy", "balanced_accuracy", "f1")

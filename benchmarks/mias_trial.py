@@ -48,7 +48,7 @@ TRAIN = (
     "train.epochs=1000",
     "train.validate_every=1000",
     "train.schedule=cosine",
-    "train.warmup_steps=50",
+    "train.warmup=0.1",
     "train.weight_decay=0.01",
     "train.optimiser=adamw",
 )

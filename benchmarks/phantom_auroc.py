@@ -50,7 +50,7 @@ TRAIN = (
     "train.batch_size=8",
     "train.epochs=3",
     "train.schedule=cosine",
-    "train.warmup_steps=100",
+    "train.warmup=0.04",
     "train.lr=2e-3",
 )
 SHORTER = ("train.epochs=1",)

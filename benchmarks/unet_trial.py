@@ -42,7 +42,7 @@ FOLDS = 5
 RESULT = Path(__file__).parent / "results" / "unet_trial.json"
 PLAIN = (
     "data.augmentation={}", "data.size=[]", "model.tile=[]", "task.smallest=0", "train.ema=0",
-    "train.patience=0", "train.pretrained=none", "train.epochs=1000", "train.warmup_steps=20",
+    "train.patience=0", "train.pretrained=none", "train.epochs=1000", "train.warmup=0.07",
 )  # fmt: skip
 BY_HEART = (*PLAIN, "train.batch_size=6", "train.max_steps=300", "train.lr=2e-3")
 UNSEEN = (

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
 from mammotrain.checks import one_of
+from mammotrain.data.splits import SHARE, WAYS
 
 MODELS, TASKS = "mammotrain.models", "mammotrain.tasks"
 SECTIONS = ("first", "data", "model", "task", "train", "demo", "tune", "ablate")
@@ -25,6 +26,7 @@ SCHEDULES = ("constant", "cosine")
 AMP = ("none", "bf16", "fp16")
 FALLBACKS = ("stop", "none")
 MASKS = ("predicted", "truth")
+MOST_WARMUP = 0.1
 DEMO = ("demo",)  # the name of the data that a recipe makes itself
 EXAMPLES = {int: "[364, 728]", float: "[0.5, 1.5]", str: '["one", "another"]'}  # lists of TOML
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
@@ -98,7 +100,7 @@ class TrainConfig:
         lr: Highest learning rate.
         min_lr: Last learning rate of the cosine.
         schedule: ``constant`` or ``cosine``.
-        warmup_steps: Steps of linear warm-up.
+        warmup: Share of all steps in which the rate rises from 0; at most a tenth.
         weight_decay: Of the optimiser.
         momentum: Of SGD.
         layer_decay: Factor on the rate from one layer to the one below; 0 for none.
@@ -108,6 +110,8 @@ class TrainConfig:
         channels_last: Memory format of pictures.
         compile: Whether to compile the model.
         sync_batchnorm: One batch norm over all ranks.
+        validate: ``share``: an eighth to a quarter of the training groups, of every class; or
+            ``next-fold``: the fold after the one that is scored.
         validate_every: Epochs from one validation to the next.
         monitor: Validation metric that decides which checkpoint is best.
         patience: Validations without a better one after which training ends; 0 for never.
@@ -128,7 +132,7 @@ class TrainConfig:
     lr: float = 1e-3
     min_lr: float = 0.0
     schedule: str = "constant"
-    warmup_steps: int = 0
+    warmup: float = 0.0
     weight_decay: float = 0.0
     momentum: float = 0.9
     layer_decay: float = 0.0
@@ -138,6 +142,7 @@ class TrainConfig:
     channels_last: bool = False
     compile: bool = False
     sync_batchnorm: bool = False
+    validate: str = SHARE
     validate_every: int = 1
     monitor: str = "auroc"
     patience: int = 0
@@ -153,9 +158,15 @@ class TrainConfig:
         one_of("train.schedule", self.schedule, SCHEDULES)
         one_of("train.amp", self.amp, AMP)
         one_of("train.pretrained_fallback", self.pretrained_fallback, FALLBACKS)
+        one_of("train.validate", self.validate, WAYS)
+        if not 0 <= self.warmup <= MOST_WARMUP:
+            raise ConfigError(
+                f"train.warmup is a share of all steps, 0 to {MOST_WARMUP:g}, got {self.warmup:g}: "
+                "a longer one would leave no time at the rate that was asked for."
+            )
         for name in ("epochs", "batch_size", "accumulate", "validate_every", "keep"):
             _at_least(f"train.{name}", getattr(self, name), 1)
-        for name in ("max_steps", "warmup_steps", "patience", "checkpoint_every", "seed"):
+        for name in ("max_steps", "patience", "checkpoint_every", "seed"):
             _at_least(f"train.{name}", getattr(self, name), 0)
         if not 0 <= self.layer_decay <= 1 or not 0 <= self.ema < 1:
             raise ConfigError(

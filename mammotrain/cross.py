@@ -186,14 +186,11 @@ def _one(request: Request, side: Side, number: int) -> Request:
 
 
 def _part(outcome: Outcome, side: Side) -> _Part:
-    made, scored = outcome.setup, outcome.scored
-    if not side.by:  # official test samples are scored by every fold's run, and pooled by none
-        rows = evaluate.rows_of(made, scored.scores)
-        kept = np.array([made.columns["split"][row] != "test" for row in rows], bool)
-        measured = {name: pair[kept] for name, pair in scored.measures.items()}
-        scored = replace(scored, scores=scored.scores.take(kept), measures=measured)
-    others = {kind: evaluate.baseline(made, kind, scored.scores) for kind in evaluate.kinds(made)}
-    return _Part(scored, others, outcome.report)
+    """Return what was left out; official test sets have tables of their own, which no cv pools."""
+    made, told = outcome.setup, outcome.tables[side.name]
+    kinds = evaluate.kinds(made)
+    others = {kind: evaluate.baseline(made, kind, told.scored.scores) for kind in kinds}
+    return _Part(told.scored, others, told.report)
 
 
 def _pooled(parts: Mapping[str, _Part]) -> Scored:

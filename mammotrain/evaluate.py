@@ -1,5 +1,6 @@
 """A model and samples -> scores; scores -> report.json and report.html."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from mammotrain import (
     baselines,
     collapse,
     distributed,
+    folder,
     levels,
     measures,
     scores,
@@ -30,7 +32,7 @@ from mammotrain.report import page
 from mammotrain.report.assemble import Priors
 from mammotrain.report.segmentation import Masks
 from mammotrain.scores import Scores
-from mammotrain.setup import Setup
+from mammotrain.setup import Setup, described
 from mammotrain.thresholds import Judged
 
 Rows = NDArray[np.int64]
@@ -116,6 +118,13 @@ def _sums(setup: Setup, shown: Shown, output: Output) -> dict[str, float]:
     return {name: mean * len(shown) for name, mean in means.items() if isfinite(mean)}
 
 
+def none_of(setup: Setup) -> Scores:
+    """Return a table of no samples, for what does not validate."""
+    names = setup.task.score_names
+    nobody, nothing = np.zeros(0, np.int64), np.zeros((0, len(names)))
+    return scores.from_columns(setup.columns, nobody, nobody, nothing, names)
+
+
 def rows_of(setup: Setup, found: Scores) -> Rows:
     """Return the places in the table of scored samples."""
     return np.array([setup.places[key] for key in found.key], np.int64)
@@ -149,7 +158,9 @@ def report(
             others[kind] = str(mine if isinstance(mine, str) else theirs)
         else:
             others[kind] = Judged(mine, theirs, specificity=setup.task.specificity)
-    judged = Judged(scored.scores, validation, specificity=setup.task.specificity)
+    judged = Judged(
+        scored.scores, validation, specificity=setup.task.specificity, reason=setup.roles.fixed
+    )
     return summed_up(setup, judged, scored.measures, others, prior, split=split)
 
 
@@ -160,6 +171,8 @@ def kinds(setup: Setup) -> tuple[str, ...]:
 
 def baseline(setup: Setup, kind: str, asked: Scores) -> Scores | str:
     """Return what a baseline says of the same samples, or why there is none."""
+    if not len(asked):
+        return asked
     classes = len(setup.task.score_names)
     found = baselines.predict(
         kind, setup.columns, setup.task.classes, setup.roles.train, rows_of(setup, asked), classes
@@ -189,7 +202,7 @@ def summed_up(
     sources = [str(summary["source"]) for summary in setup.table.summaries]
     about = reports.About(
         recipe=setup.config.recipe,
-        data=" + ".join(sources),
+        data=_sources(setup),
         split=split,
         first=levels.first_of(sources),
         prior=prior,
@@ -226,6 +239,58 @@ def picture(setup: Setup, key: str) -> NDArray[np.uint8] | None:
     array = (images.to(torch.int32) >> (8 if wide else 0)).to(torch.uint8).numpy()
     shown: NDArray[np.uint8] = array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0)
     return shown
+
+
+def together(
+    made: Setup, tables: Mapping[str, dict[str, Any]], prior: Prior | None
+) -> dict[str, Any]:
+    """Return the content of report.json: that of the first table, and of the others by name.
+
+    Args:
+        made: Whose samples they are.
+        tables: Name -> the report on one table, the headline first; none where all samples train.
+        prior: What probabilities are corrected by.
+    """
+    roles = described(made)
+    if not tables:
+        about = reports.About(made.config.recipe, _sources(made), "all", prior)
+        names = list(made.task.score_names)
+        return {**reports.unscored(about, names, made.roles.fixed), "roles": roles}
+    (_, first), *others = tables.items()
+    return {**first, "roles": roles, "tables": dict(others)}
+
+
+def _sources(setup: Setup) -> str:
+    return " + ".join(str(summary["source"]) for summary in setup.table.summaries)
+
+
+def write_all(
+    out: Path, found: Mapping[str, Any], tables: Mapping[str, Scored], made: Setup
+) -> None:
+    """Write report and page, and the scores of every table: the headline's as ``scores.csv``.
+
+    The others are ``scores-left-out.csv`` and ``scores-test-DATASET.csv``.
+
+    Args:
+        out: An existing folder.
+        found: The content of report.json.
+        tables: Name -> what was scored, the headline first.
+        made: Lends the pictures.
+    """
+    log = folder.read_log(out)
+    if not tables:
+        reports.write(out / "report.json", found)
+        page.write(out / "report.html", page.trained(found, log))
+        return
+    (_, first), *others = tables.items()
+    write(out, found, first, log, made)
+    for name, each in others:
+        scores.write(out / f"scores-{_file_name(name, made)}.csv", each.scores)
+
+
+def _file_name(name: str, made: Setup) -> str:
+    """Return what the scores of a table are called; never a machine's or a site's own name."""
+    return "left-out" if name == made.roles.name else re.sub(r"[^a-z0-9]+", "-", name.lower())
 
 
 def write(

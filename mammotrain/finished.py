@@ -119,8 +119,9 @@ def open_run(place: Path) -> Finished:
     if not (table := folder.read_config(place)):
         raise ConfigError(f"{place} {_why_none(place, begun=False)}")
     told = {name: table.pop(name) for name in SIDES if name in table}
-    side = Side(told.get("fold", 0), told.get("by", ""), told.get("left_out", ""))
+    side = Side.of_table(told)
     repeats = int(table.pop(REPEATS, 0))
+    table.get("train", {}).pop("warmup_steps", None)  # of before it was a share
     return Finished(place, report, configs.from_table(table["recipe"], table), side, repeats)
 
 
@@ -235,7 +236,7 @@ def _check_new(run: Finished, table: Table, roles: Roles) -> None:
     """Refuse patients that the run has learned from, or chose its threshold on."""
     columns = table.columns
     asked = {
-        folder.pair(str(columns["source"][row]), str(columns["group"][row])) for row in roles.score
+        folder.pair(str(columns["source"][row]), str(columns["group"][row])) for row in roles.scored
     }
     if torn := sorted(asked & folder.taught(run.place)):
         source, group = torn[0]

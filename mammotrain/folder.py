@@ -104,10 +104,11 @@ def read_config(out: Path) -> dict[str, Any]:
 
 def write_groups(out: Path, columns: Mapping[str, Any], roles: Roles) -> None:
     """Write which groups trained, validated and were scored, a line each, sorted."""
+    told = {"train": roles.train, "validate": roles.validate, "score": roles.scored}
     rows = {
         (str(columns["source"][row]), str(columns["group"][row]), role)
-        for role in ("train", "validate", "score")
-        for row in getattr(roles, role)
+        for role, places in told.items()
+        for row in places
     }
     partial = out / f".{GROUPS}.part"
     with partial.open("w", encoding="utf-8", newline="") as file:

@@ -71,12 +71,18 @@ def rate(config: TrainConfig, step: int, total: int) -> float:
         step: From 0.
         total: Steps of the whole training.
     """
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
+    warmup = warmup_steps(config, total)
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
     if config.schedule == "constant":
         return config.lr
-    done = (step - config.warmup_steps) / max(1, total - config.warmup_steps)
+    done = (step - warmup) / max(1, total - warmup)
     return config.min_lr + (config.lr - config.min_lr) * (1 + cos(pi * min(done, 1.0))) / 2
+
+
+def warmup_steps(config: TrainConfig, total: int) -> int:
+    """Return how many steps the rate rises for, of ``total``."""
+    return int(config.warmup * total)
 
 
 def set_rate(groups: Iterable[dict[str, Any]], value: float) -> None:

@@ -28,8 +28,9 @@ def samples(config: RunConfig, table: Table, side: Side, world: World) -> Setup:
     trainer.check(config.train, world)
     made = setup.prepare(config, table, side, world)
     made.loader(made.taught, training=True)
-    for rows in (made.roles.validate, made.roles.score):
-        made.loader(rows, training=False)
+    for rows in (made.roles.validate, *made.roles.tables.values()):
+        if rows.size:
+            made.loader(rows, training=False)
     return made
 
 
@@ -45,7 +46,8 @@ def rehearse(config: RunConfig, table: Table, side: Side, world: World) -> tuple
         made = samples(config, table, side, world)
     model = made.model()
     optim.optimiser(model, config.train)
-    _check_monitor(made, model)
+    if made.roles.validate.size:
+        _check_monitor(made, model)
     return made, model
 
 

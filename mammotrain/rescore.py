@@ -4,7 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
 from mammotrain import distributed, evaluate, finished, folder, priors, setup
+from mammotrain.evaluate import Scored
+from mammotrain.finished import Finished
+from mammotrain.setup import Setup
 from mammotrain.thresholds import Judged
 from mammotrain.watching import Watcher
 
@@ -45,16 +52,27 @@ def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
         out = request.out or request.run / f"eval-{source}"
         folder.check_free(out, resume=None)
         watcher.warn(
-            f"{request.run} is asked about {len(made.roles.score):,} samples of {source} "
-            f"({made.roles.name})."
+            f"{request.run} is asked about {len(made.roles.scored):,} samples of {source} "
+            f"({', '.join(made.roles.tables)})."
         )
-        scored = evaluate.score(made, model, made.roles.score, draw=True)
-        scored = replace(scored, scores=priors.corrected(scored.scores, run.prior))
-        judged = Judged(scored.scores, None, run.threshold, run.thresholds_above)
-        others: dict[str, Judged | str] = dict.fromkeys(evaluate.kinds(made), NOT_AT_HAND)
-        split = made.roles.name
-        found = evaluate.summed_up(made, judged, scored.measures, others, run.prior, split=split)
+        tables, told = {}, {}
+        for name, rows in made.roles.tables.items():
+            tables[name] = _scored(made, model, rows, run)
+            told[name] = _report(made, tables[name], run, name)
+        found = evaluate.together(made, told, run.prior)
         if world.leads:
             with folder.held(out, resume=None):
-                evaluate.write(out, found, scored, [], made)
+                evaluate.write_all(out, found, tables, made)
     return found, out
+
+
+def _scored(made: Setup, model: nn.Module, rows: NDArray[np.int64], run: Finished) -> Scored:
+    found = evaluate.score(made, model, rows, draw=True)
+    return replace(found, scores=priors.corrected(found.scores, run.prior))
+
+
+def _report(made: Setup, scored: Scored, run: Finished, name: str) -> dict[str, Any]:
+    reason = str(run.report.get("threshold_reason", ""))
+    judged = Judged(scored.scores, None, run.threshold, run.thresholds_above, reason=reason)
+    others: dict[str, Judged | str] = dict.fromkeys(evaluate.kinds(made), NOT_AT_HAND)
+    return evaluate.summed_up(made, judged, scored.measures, others, run.prior, split=name)

@@ -8,7 +8,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from mammoprep.core.errors import ConfigError
@@ -21,6 +23,7 @@ from mammotrain import (
     interruption,
     optim,
     placement,
+    planned,
     pretrained,
     priors,
     rehearsal,
@@ -37,6 +40,8 @@ from mammotrain.data.loader import Loader
 from mammotrain.data.splits import Side
 from mammotrain.distributed import World
 from mammotrain.evaluate import Scored
+from mammotrain.priors import Prior
+from mammotrain.scores import Scores
 from mammotrain.setup import Setup
 from mammotrain.trainer import Job, Progress
 from mammotrain.watching import Watcher
@@ -69,17 +74,30 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What is said of one table of samples.
+
+    Attributes:
+        scored: What the model says of them, corrected for the prevalence.
+        report: The content of a report on them.
+    """
+
+    scored: Scored
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a run came to.
 
     Attributes:
         setup: What it was made of.
-        scored: What the model says of the scored samples.
+        tables: Name -> what was scored, the headline first: see ``Roles.tables``.
         report: The content of report.json.
     """
 
     setup: Setup
-    scored: Scored
+    tables: Mapping[str, Told]
     report: dict[str, Any]
 
 
@@ -144,6 +162,19 @@ def train(request: Request, watcher: Watcher) -> Progress:
         return _trained(request, told, world)[2]
 
 
+def check_validates(made: Setup) -> None:
+    """Refuse samples of which none validate where something is to be chosen by them.
+
+    Raises:
+        ConfigError: none do, with the reason and the way out.
+    """
+    if not made.roles.validate.size:
+        raise ConfigError(
+            f"Nothing validates, so there is nothing to choose by: {made.roles.fixed}. "
+            "--set train.validate=next-fold validates on the fold after the one that is scored."
+        )
+
+
 @contextmanager
 def _at_work(request: Request, watcher: Watcher, world: World) -> Iterator[Watcher]:
     """Hold the run's folder, and lend who is to be told."""
@@ -198,6 +229,9 @@ def _trained(request: Request, watcher: Watcher, world: World) -> tuple[Setup, J
         _describe(made, request)
     job = _job(made, model, loader, out, watcher)
     progress = _resumed(job, made, saved, watcher)
+    if not progress.step:
+        for line in planned.lines(made, job):
+            watcher.warn(line)
     if world.leads:
         folder.cut_log(out, progress.step)
     if not progress.ended:
@@ -238,7 +272,9 @@ def _job(made: Setup, model: nn.Module, loader: Loader, out: Path, watcher: Watc
         batches=lambda epoch, position: made.stream(loader, epoch, position),
         steps_per_epoch=len(loader),
         prepare=made.shown,
-        validate=partial(_validate, made, collapse.Warner(watcher.warn)),
+        validate=partial(_validate, made, collapse.Warner(watcher.warn))
+        if made.roles.validate.size
+        else None,
         config=config,
         world=made.world,
         folder=out / folder.CHECKPOINTS,
@@ -281,16 +317,33 @@ def _resumed(job: Job, made: Setup, saved: Checkpoint | None, watcher: Watcher) 
 
 
 def _finish(made: Setup, job: Job, out: Path) -> Outcome:
-    """Score with the best weights, and write what a person looks at."""
+    """Score with the best weights, each table apart, and write what a person looks at."""
     trainer.restore(job, checkpoint.best(job.folder))
-    model = job.scored_model
-    prior, split = evaluate.prior_of(made), made.roles.name
-    scored = evaluate.score(made, model, made.roles.score, draw=True)
-    scored = replace(scored, scores=priors.corrected(scored.scores, prior))
-    validation = evaluate.score(made, model, made.roles.validate).scores
+    model, prior = job.scored_model, evaluate.prior_of(made)
+    validation = evaluate.none_of(made)
+    if made.roles.validate.size:
+        validation = evaluate.score(made, model, made.roles.validate).scores
     validation = priors.corrected(validation, prior)
-    found = evaluate.report(made, scored, validation, prior, split=split)
+    tables = {
+        name: _told(made, model, rows, validation, prior, name)
+        for name, rows in made.roles.tables.items()
+    }
+    told = {name: each.report for name, each in tables.items()}
+    found = evaluate.together(made, told, prior)
     if made.world.leads:
-        evaluate.write(out, found, scored, folder.read_log(out), made)
+        evaluate.write_all(out, found, {n: t.scored for n, t in tables.items()}, made)
     distributed.wait(made.world)
-    return Outcome(made, scored, found)
+    return Outcome(made, tables, found)
+
+
+def _told(
+    made: Setup,
+    model: nn.Module,
+    rows: NDArray[np.int64],
+    validation: Scores,
+    prior: Prior,
+    name: str,
+) -> Told:
+    scored = evaluate.score(made, model, rows, draw=True)
+    scored = replace(scored, scores=priors.corrected(scored.scores, prior))
+    return Told(scored, evaluate.report(made, scored, validation, prior, split=name))

@@ -64,7 +64,7 @@ class Setup:
 
     def __post_init__(self) -> None:
         """Set up what does not change from batch to batch."""
-        everyone = np.concatenate([self.roles.train, self.roles.validate, self.roles.score])
+        everyone = np.concatenate([self.roles.train, self.roles.validate, self.roles.scored])
         self.curves = self.normaliser.prepare(self.columns, everyone)
         self.policy = configs.build(
             Augmentation, self.config.data.augmentation, "data.augmentation"
@@ -196,7 +196,8 @@ class Setup:
 
     def input_shape(self) -> tuple[int, int, int]:
         """Return (rows, columns, channels) of the model's input."""
-        shape = self.loader(self.roles.score[:1], training=False).shape
+        some = self.roles.scored if self.roles.scored.size else self.roles.train
+        shape = self.loader(some[:1], training=False).shape
         rows, columns = (self.size[1], self.size[0]) if self.size else (shape.rows, shape.columns)
         return rows, columns, shape.channels
 
@@ -233,12 +234,19 @@ def prepare(config: RunConfig, table: Table, side: Side, world: World) -> Setup:
 
 
 def _roles(config: RunConfig, table: Table, side: Side) -> Roles:
-    known = _with_label(config, table)
+    task, known = _with_label(config, table)
     if not any(label is not None for label in known["label"]):
         raise ConfigError(_nobody_known(config, table))
+    names = tuple(task.score_names)
     if side.by:
-        return splits.leave_out(known, slices.parts_by(table.columns, side.by).tolist(), side)
-    return splits.choose(known, side.fold)
+        parts = slices.parts_by(table.columns, side.by).tolist()
+        return splits.leave_out(known, parts, side, names)
+    return splits.choose(known, side, config.train.validate, names)
+
+
+def described(made: Setup) -> dict[str, Any]:
+    """Return how many samples and groups of each dataset have which role; see ``splits.counts``."""
+    return splits.counts(_with_label(made.config, made.table)[1], made.roles)
 
 
 def _nobody_known(config: RunConfig, table: Table) -> str:
@@ -279,7 +287,7 @@ def prepare_scoring(
 
 def labelled(config: RunConfig, table: Table) -> Roles:
     """Return roles in which every sample with the run's target is scored; raises ConfigError."""
-    return splits.everything(_with_label(config, table))
+    return splits.everything(_with_label(config, table)[1])
 
 
 def open_shards(
@@ -315,12 +323,19 @@ def _task(config: RunConfig) -> ModuleType:
     return plugins.load(configs.TASKS, config.task_name, needs=("Config", "build", "known"))
 
 
-def _with_label(config: RunConfig, table: Table) -> dict[str, Any]:
-    """Return what the choice of roles looks at; a sample counts when it has the target."""
+def _with_label(config: RunConfig, table: Table) -> tuple[Task, dict[str, Any]]:
+    """Return the task as nobody has learned it, and what the choice of roles looks at.
+
+    A sample counts when it has the target; its class is what a share is stratified by.
+    """
     columns: Mapping[str, Any] = table.columns
     known: NDArray[np.bool_] = _task(config).known(columns, config.task)
-    label = [0 if is_known else None for is_known in known]
-    return {**{name: columns[name] for name in ("split", "group", "augmented")}, "label": label}
+    nobody = np.zeros(0, np.int64)
+    task: Task = _task(config).build(config.task, columns, table.label_names, nobody)
+    classes = task.classes.tolist()
+    label = [code if yes else None for code, yes in zip(classes, known.tolist(), strict=True)]
+    told = {name: columns[name] for name in ("split", "group", "augmented")}
+    return task, {**told, "label": label, "dataset": table.datasets}
 
 
 def check_same_data(about: Mapping[str, Any], setup: Setup) -> None:

@@ -66,7 +66,8 @@ class Job:
         batches: ``(epoch, position)`` -> this rank's parts of the remaining batches.
         steps_per_epoch: Batches of an epoch.
         prepare: ``(batch, epoch)`` -> what the model is shown, on the device.
-        validate: Model -> metrics by name.
+        validate: Model -> metrics by name; None where nothing validates: then training goes on for
+            all its steps, and the last weights are the best.
         config: How it is trained.
         world: Who this process is.
         folder: Where checkpoints lie.
@@ -81,7 +82,7 @@ class Job:
     batches: Callable[[int, int], Iterator[Batch]]
     steps_per_epoch: int
     prepare: Callable[[Batch, int], Shown]
-    validate: Callable[[nn.Module], Mapping[str, float]]
+    validate: Callable[[nn.Module], Mapping[str, float]] | None
     config: TrainConfig
     world: World
     folder: Path
@@ -145,8 +146,8 @@ def fit(job: Job, progress: Progress) -> Progress:
                 _epoch(job, progress, told)
             last = progress.step >= job.total_steps
             progress.due = last or progress.epoch % job.config.validate_every == 0
-            if progress.due:
-                _validate(job, progress, told)
+            if progress.due and job.validate is not None:
+                _validate(job, progress, told, job.validate)
             progress.due, progress.ended = False, progress.ended or last
             save(job, progress)
     return progress
@@ -284,7 +285,12 @@ def _stop(job: Job, progress: Progress) -> NoReturn:
     raise ResourceError("Stopped; a checkpoint was written. Go on with --resume.")
 
 
-def _validate(job: Job, progress: Progress, told: Callable[[], bool]) -> None:
+def _validate(
+    job: Job,
+    progress: Progress,
+    told: Callable[[], bool],
+    validate: Callable[[nn.Module], Mapping[str, float]],
+) -> None:
     """Score the validation set; remember whether it is the best so far."""
     config, model = job.config, job.scored_model
     if distributed.agreed(told(), job.world):
@@ -292,7 +298,7 @@ def _validate(job: Job, progress: Progress, told: Callable[[], bool]) -> None:
     distributed.level(model.buffers(), job.world)  # each rank's batch norm has seen other samples
     try:
         with _stopping(model, told, job.world):
-            metrics = dict(job.validate(model))
+            metrics = dict(validate(model))
     except _StoppedError:
         _stop(job, progress)
     value = metrics.get(config.monitor)

@@ -4,7 +4,7 @@ Only members of the known ``SUFFIXES`` are ever looked at, by their place in ``s
 tar header is read, nothing is unpacked, and nothing is executed.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,6 +43,7 @@ class Table:
         content: Hash of everything that can be read from here.
         lost: Shard -> samples left out, because it is damaged and the caller tolerates that.
         keys: The samples' keys, an object array.
+        datasets: (n,) which dataset each sample is of: its source, numbered where two are of one.
         shards: (n,) int64, number of each sample's shard; equal for equal data, wherever it lies.
     """
 
@@ -65,6 +66,7 @@ class Table:
         number = {(part, shard.name): place for place, (_, _, part, shard) in enumerate(homes)}
         pairs = zip(joined[PART].to_pylist(), joined["shard"].to_pylist(), strict=True)
         self.shards = np.array([number[pair] for pair in pairs], np.int64)
+        self.datasets = _named(self.summaries)[np.array(joined[PART].to_pylist(), np.int64)]
         self._verify = verify
         self._remote = any(isinstance(part.store, Remote) for part in parts)
         self._places = places(joined)
@@ -282,6 +284,17 @@ def _kept(
         table = table.filter(pyarrow.compute.invert(inside))
     part = pyarrow.array(np.full(table.num_rows, number, np.int64))
     return table.append_column(PART, part)
+
+
+def _named(summaries: Sequence[Summary]) -> NDArray[np.str_]:
+    """Return what people call each dataset."""
+    sources = [str(summary["source"]) for summary in summaries]
+    seen: Counter[str] = Counter()
+    names = []
+    for source in sources:
+        seen[source] += 1
+        names.append(source if sources.count(source) == 1 else f"{source} {seen[source]}")
+    return np.array(names, np.str_)
 
 
 def _hash(names: Sequence[str]) -> str:

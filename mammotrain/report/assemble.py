@@ -1,7 +1,7 @@
 """``report.json``: every figure of a run, with its interval, level and what it is compared to."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,27 @@ def assemble(
         },
         "bootstrap": _bootstrap(judged.scores, about),
         **folds.described(drawn),
+    }
+
+
+def unscored(about: About, names: Sequence[str], reason: str) -> Json:
+    """Return the content of ``report.json`` where every sample trains and none is scored."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "recipe": about.recipe,
+        "data": about.data,
+        "split": about.split,
+        "classes": list(names),
+        "n": 0,
+        "groups": 0,
+        "prevalence": None,
+        "threshold": None,
+        "threshold_reason": reason,
+        "prior": _prior(about.prior),
+        "metrics": {},
+        "levels": {"combine": about.combine, "first": "image"},
+        "baselines": {},
+        "slices": {},
     }
 
 

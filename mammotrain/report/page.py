@@ -13,7 +13,16 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mammoprep.core.text import visible
-from mammotrain.report import by_fold, curves, pictures, segmentation, tables, training
+from mammotrain.report import (
+    by_fold,
+    curves,
+    others,
+    pictures,
+    roles,
+    segmentation,
+    tables,
+    training,
+)
 from mammotrain.report.pictures import Picture
 from mammotrain.report.segmentation import NO_MASKS, Masks
 from mammotrain.scores import Scores
@@ -48,6 +57,8 @@ def render(
         "baselines": tables.baselines(report),
         "slices": tables.slices(report),
         "folds": by_fold.table(report),
+        "roles": roles.table(report),
+        "others": others.tables(report),
         "confusion": tables.confusion(report),
         "curves": curves.of_scores(shown, decisions),
         "training": training.curves(log),
@@ -58,6 +69,12 @@ def render(
         "masks": segmentation.sheets(scores, masks, picture),
     }
     return fill("run.html.j2", context)
+
+
+def trained(report: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> str:
+    """Return the page of a run that scores nobody: who trained, and how it went."""
+    context = {"report": report, "roles": roles.table(report), "summary": training.summary(log)}
+    return fill("trained.html.j2", context)
 
 
 def fill(template: str, context: Mapping[str, Any]) -> str:

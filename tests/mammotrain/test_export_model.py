@@ -57,7 +57,7 @@ def screened(shards: Path, once: Callable[[Any, Any], Path]) -> Path:
     """A run of a classifier; read only."""
     found = config.load("resnext", (
         "model.variant=resnet10t", "data.size=[32, 64]", "data.workers=1", "train.batch_size=8",
-        "train.max_steps=2", "train.epochs=1", "train.pretrained=none", "train.warmup_steps=0",
+        "train.max_steps=2", "train.epochs=1", "train.pretrained=none", "train.warmup=0",
         "train.amp=none", "data.sampling=balanced",
     ))  # fmt: skip
 
@@ -85,7 +85,7 @@ def tiled(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = config.load("unet", (
         "data.size=[48, 48]", "model.tile=[32, 32]", "data.augmentation={}", "task.smallest=0",
         "data.workers=1", "train.batch_size=8", "train.max_steps=2", "train.pretrained=none",
-        "train.warmup_steps=0", "train.amp=none",
+        "train.warmup=0", "train.amp=none",
     ))  # fmt: skip
     run(Training(found, (str(patches),), out, Side(), device="cpu"), Watcher())
     return out

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 UNET = (
     "train.amp=none", "data.size=[]", "train.max_steps=2", "train.epochs=1", "train.batch_size=8",
-    "train.warmup_steps=0", "train.pretrained=none", "train.ema=0", "data.workers=1",
+    "train.warmup=0", "train.pretrained=none", "train.ema=0", "data.workers=1",
 )  # fmt: skip
 SMALL = (
     f"first.set={json.dumps(UNET)}", "data.size=[]", "data.augmentation={}", "train.epochs=1",

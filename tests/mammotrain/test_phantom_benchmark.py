@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "phantom_auroc.py"
 RESULT = SCRIPT.parent / "results" / "phantom_auroc.json"
 BUDGET = (
     "data.size=[64, 64]", "train.batch_size=8", "train.epochs=2", "train.schedule=cosine",
-    "train.warmup_steps=80", "train.lr=2e-3",
+    "train.warmup=0.1", "train.lr=2e-3",
 )  # fmt: skip
 FEWEST = 0.80  # a cell that gets no gradient, or one of the wrong sign, stays below
 FOLDS = 4

@@ -102,7 +102,7 @@ def whole(screening: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "resnext"
     found = config.load("resnext", (
         "model.variant=resnet10t", "data.size=[64, 128]", "data.workers=1", "train.batch_size=8",
-        "train.max_steps=3", "train.epochs=1", "train.pretrained=none", "train.warmup_steps=0",
+        "train.max_steps=3", "train.epochs=1", "train.pretrained=none", "train.warmup=0",
         "train.amp=none",
     ))  # fmt: skip
     run(Training(found, (str(screening / "shards"),), out, Side(), device="cpu"), Watcher())

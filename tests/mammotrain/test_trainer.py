@@ -144,7 +144,7 @@ def weights_of(folder: Path) -> dict[str, bytes]:
 
 
 OPTIONS = [
-    {"optimiser": "adamw", "weight_decay": 0.1, "schedule": "cosine", "warmup_steps": 3},
+    {"optimiser": "adamw", "weight_decay": 0.1, "schedule": "cosine", "warmup": 0.1},
     {"optimiser": "adam"},
     {"optimiser": "sgd", "clip_norm": 0.5, "accumulate": 2},
     {"amp": "bf16", "channels_last": True},
@@ -305,11 +305,11 @@ def test_sigterm_writes_a_checkpoint_and_ends_with_five(tmp_path: Path) -> None:
 
 
 def test_the_learning_rate_is_a_function_of_the_step() -> None:
-    config = TrainConfig(lr=1.0, schedule="cosine", warmup_steps=10, min_lr=0.1)
-    rates = [optim.rate(config, step, 110) for step in range(110)]
+    config = TrainConfig(lr=1.0, schedule="cosine", warmup=0.1, min_lr=0.1)
+    rates = [optim.rate(config, step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == pytest.approx(1.0)
-    assert rates[60] == pytest.approx(0.55)
+    assert rates[55] == pytest.approx(0.55)
     assert sorted(rates[10:], reverse=True) == rates[10:]
     assert rates[-1] == pytest.approx(0.1, abs=1e-3)
 

@@ -392,15 +392,16 @@ def test_warm_up_and_cosine_are_those_of_timm() -> None:
     ensure_importable()
     from timm.scheduler import CosineLRScheduler
 
-    config = TrainConfig(lr=0.3, min_lr=0.01, schedule="cosine", warmup_steps=7)
-    total = 50
+    config = TrainConfig(lr=0.3, min_lr=0.01, schedule="cosine", warmup=0.1)
+    total, warmup = 70, 7
     oracle = CosineLRScheduler(
         torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3),
-        t_initial=total - 7, lr_min=0.01, warmup_t=7, warmup_prefix=True, t_in_epochs=False,
+        t_initial=total - warmup, lr_min=0.01, warmup_t=warmup, warmup_prefix=True,
+        t_in_epochs=False,
     )  # fmt: skip
     for step in range(total):
         # timm's warm-up begins at 0, where nothing is learned; ours with the first part of it
-        (known,) = oracle._get_lr(step + 1 if step < 7 else step)
+        (known,) = oracle._get_lr(step + 1 if step < warmup else step)
         assert optim.rate(config, step, total) == pytest.approx(known, rel=1e-12), step
 
 
