@@ -46,8 +46,7 @@ def rehearse(config: RunConfig, table: Table, side: Side, world: World) -> tuple
         made = samples(config, table, side, world)
     model = made.model()
     optim.optimiser(model, config.train)
-    if made.roles.validate.size:
-        _check_monitor(made, model)
+    _check_monitor(made, model)
     return made, model
 
 
@@ -90,8 +89,9 @@ def _check_monitor(made: Setup, model: nn.Module) -> None:
     known = {"loss", "auroc", *metrics.names(classes)} - undecided
     if name in known:
         return
+    some = made.roles.validate if made.roles.validate.size else made.roles.train
     # a task's measures and what a model tells are known once it has seen a picture
-    _, found = validation(made, model, made.roles.validate[: made.world.size])
+    _, found = validation(made, model, some[: made.world.size])
     known |= set(found) - undecided
     if name in known:
         return
