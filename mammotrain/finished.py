@@ -52,7 +52,7 @@ class Reported:
     @property
     def thresholds_above(self) -> dict[str, Fixed]:
         """Those of its breasts, exams and patients, where there are any: level -> threshold."""
-        told = self.report["levels"]
+        told = self.report.get("levels", {})
         found = {n: _fixed((told.get(n) or {}).get("threshold")) for n in LEVELS[1:]}
         return {level: each for level, each in found.items() if each is not None}
 
