@@ -168,6 +168,11 @@ def tune(
     typer.echo(f"best {found['monitor']} {found['value']:.4f}")
     for name, value in found["settings"].items():
         typer.echo(f"  {name} = {value}")
+    if found["importances"]:
+        shares = ", ".join(f"{name} {share:.2f}" for name, share in found["importances"].items())
+        typer.echo(f"Which settings mattered: {shares}")
+    elif found["noise"]["reason"]:
+        typer.echo(found["noise"]["reason"])
     again = _training(found["path"], data or (), fold, device)
     typer.echo(f"Train it: {again}\nLook at: {place / 'report.html'}")
 

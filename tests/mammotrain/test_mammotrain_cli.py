@@ -84,7 +84,11 @@ def test_a_study_says_how_to_train_its_best_recipe_on_the_same_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     best = str(tmp_path / "s" / "best.toml")
-    found = {"monitor": "auroc", "value": 0.5, "settings": {}, "path": best}
+    noise = {"reason": "Too few trials."}
+    found = {
+        "monitor": "auroc", "value": 0.5, "settings": {}, "path": best, "importances": {},
+        "noise": noise,
+    }  # fmt: skip
     monkeypatch.setattr(tuning, "tune", lambda request, watcher: found)
     options = [
         "--data", "my shards", "--data", "b", "--out", str(tmp_path / "s"), "--device", "cpu",
