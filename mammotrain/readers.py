@@ -22,7 +22,7 @@ from mammoprep.core.text import visible
 from mammotrain import bootstrap, comparison, repeats
 from mammotrain.comparison import Side
 from mammotrain.levels import LEVELS
-from mammotrain.report.written_tables import as_csv
+from mammotrain.report.written_tables import as_csv, short_names
 from mammotrain.scores import Scores
 
 BEGIN = "BEGIN DATA:"
@@ -145,7 +145,8 @@ def _readings(sides: Sequence[Side], level: str) -> Iterator[tuple[str, NDArray[
 def _modalities(sides: Sequence[Side], recipes: Sequence[Sequence[repeats.Training]]) -> list[str]:
     """Return what each recipe is called: by the folder that was given, the first of several."""
     given = {each.place: str(side.place) for side in sides for each in side.trainings}
-    return [given[group[0].place] for group in recipes]
+    names = short_names([given[group[0].place] for group in recipes])
+    return [names[given[group[0].place]] for group in recipes]
 
 
 def _check(made: Study) -> None:

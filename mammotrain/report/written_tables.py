@@ -35,6 +35,7 @@ _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "_": r"\_", "%": r"\%", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''",
+    "[": "{[}",  # at the beginning of a row it would be an option of the line break before
 }  # fmt: skip
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _MARKDOWN = re.compile(r"([\\`*_\[\]#|~$])")
@@ -106,15 +107,15 @@ def write_run(out: Path, report: Json) -> None:
 
 def markdown(title: str, grids: Sequence[Grid], below: Sequence[str] = ()) -> str:
     """Return a document with tables; every text is escaped."""
-    parts = [f"# {_plain_md(title)}"]
+    parts = [f"# {plain_md(title)}"]
     for grid in grids:
         rows = [grid.header, ["---"] * len(grid.header)]
-        lines = ["| " + " | ".join(_plain_md(cell) for cell in rows[0]) + " |"]
+        lines = ["| " + " | ".join(plain_md(cell) for cell in rows[0]) + " |"]
         lines += ["| " + " | ".join(rows[1]) + " |"]
         for row in (row for block in grid.blocks for row in block):
-            lines.append("| " + " | ".join(_plain_md(cell) for cell in row) + " |")
-        parts += [f"## {_plain_md(grid.title)}", "\n".join(lines)]
-    parts += ["\n".join(f"- {_plain_md(line)}" for line in below)] if below else []
+            lines.append("| " + " | ".join(plain_md(cell) for cell in row) + " |")
+        parts += [f"## {plain_md(grid.title)}", "\n".join(lines)]
+    parts += ["\n".join(f"- {plain_md(line)}" for line in below)] if below else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -122,16 +123,16 @@ def latex(grids: Sequence[Grid], below: Sequence[str] = ()) -> str:
     """Return tables to be put into a document that loads booktabs and longtable."""
     parts = [r"% \usepackage{booktabs,longtable}"]
     for grid in grids:
-        head = " & ".join(_plain_tex(cell) for cell in grid.header) + r" \\"
+        head = " & ".join(plain_tex(cell) for cell in grid.header) + r" \\"
         columns = "ll" + "r" * (len(grid.header) - 2)
         parts += [rf"\begin{{longtable}}{{{columns}}}"]
-        parts += [rf"\caption{{{_plain_tex(grid.title)}}} \\", r"\toprule", head, r"\midrule"]
+        parts += [rf"\caption{{{plain_tex(grid.title)}}} \\", r"\toprule", head, r"\midrule"]
         parts += [r"\endhead"]
         for place, block in enumerate(grid.blocks):
             parts += [r"\midrule"] if place else []
-            parts += [" & ".join(_plain_tex(cell) for cell in row) + r" \\" for row in block]
+            parts += [" & ".join(plain_tex(cell) for cell in row) + r" \\" for row in block]
         parts += [r"\bottomrule", r"\end{longtable}"]
-    parts += [f"\\noindent {_plain_tex(line)}\n" for line in below]
+    parts += [f"\\noindent {plain_tex(line)}\n" for line in below]
     return "\n".join(parts) + "\n"
 
 
@@ -147,18 +148,22 @@ def as_csv(header: Sequence[str], rows: Iterator[Sequence[Any]]) -> str:
 def _csv_cell(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, int | float):
-        return repr(value)
+    if isinstance(value, float):
+        return repr(float(value))  # one of NumPy's would tell its type
+    if isinstance(value, int):
+        return str(value)
     text = visible(str(value))
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
-def _plain_md(text: str) -> str:
+def plain_md(text: str) -> str:
+    """Return a text as Markdown and HTML show it, on one line."""
     shown = "".join(_HTML.get(mark, mark) for mark in visible(text))
     return _MARKDOWN.sub(r"\\\1", shown)
 
 
-def _plain_tex(text: str) -> str:
+def plain_tex(text: str) -> str:
+    """Return a text as LaTeX shows it, on one line."""
     shown = "".join(_LATEX.get(mark, mark) for mark in visible(text))
     return _MINUS.sub("$-$", shown).replace("--", "-{}-")  # two in a row would become a dash
 
@@ -172,11 +177,11 @@ def _write(path: Path, text: str) -> None:
 # What was compared ------------------------------------------------------------------------------
 
 
-def _names(found: Json) -> dict[str, str]:
-    """Return what each run is called: its folder's name, or all of it where two share one."""
-    places = [str(run["run"]) for run in found["runs"]]
-    short = [Path(place).name for place in places]
-    return {p: s if short.count(s) == 1 else p for p, s in zip(places, short, strict=True)}
+def short_names(places: Sequence[str]) -> dict[str, str]:
+    """Return what each folder is called: by its own name, or all of it where two share one."""
+    short = {place: Path(place).name for place in places}
+    names = list(short.values())
+    return {place: name if names.count(name) == 1 else place for place, name in short.items()}
 
 
 def _sides(found: Json) -> Iterator[tuple[str, str, Json]]:
@@ -214,7 +219,7 @@ def _difference(gain: Json | None, reference: str) -> Sequence[Any]:
 
 def _compared(found: Json) -> Iterator[Grid]:
     """Yield a table a level, and that of trainings."""
-    names = _names(found)
+    names = short_names([str(run["run"]) for run in found["runs"]])
     sides = list(_sides(found))
     reference = names[found["reference"]]
     header = ("Metric", "Run", "Value (95 % interval)", f"Above {reference} (95 % interval)", "p")
