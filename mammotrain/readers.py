@@ -103,7 +103,7 @@ def study(sides: Sequence[Side], level: str = LEVELS[0]) -> Study:
         bootstrap.check_same(first, scores)
     cases = first.take(np.argsort(first.key, kind="stable"))
     number = {key: place for place, key in enumerate(cases.key.tolist(), start=1)}
-    readers = list(dict.fromkeys(name for _, names, _ in read for name in names.tolist()))
+    readers = list(dict.fromkeys(n for _, names, _ in read for n in np.unique(names).tolist()))
     modalities = list(dict.fromkeys(modality for modality, _, _ in read))
     observations = [
         (readers.index(name) + 1, number[key], modalities.index(modality) + 1, float(value))

@@ -125,13 +125,14 @@ def latex(grids: Sequence[Grid], below: Sequence[str] = ()) -> str:
     for grid in grids:
         head = " & ".join(plain_tex(cell) for cell in grid.header) + r" \\"
         columns = "ll" + "r" * (len(grid.header) - 2)
+        parts += [r"\begingroup\footnotesize\setlength{\tabcolsep}{3pt}"]
         parts += [rf"\begin{{longtable}}{{{columns}}}"]
         parts += [rf"\caption{{{plain_tex(grid.title)}}} \\", r"\toprule", head, r"\midrule"]
         parts += [r"\endhead"]
         for place, block in enumerate(grid.blocks):
             parts += [r"\midrule"] if place else []
             parts += [" & ".join(plain_tex(cell) for cell in row) + r" \\" for row in block]
-        parts += [r"\bottomrule", r"\end{longtable}"]
+        parts += [r"\bottomrule", r"\end{longtable}", r"\endgroup"]
     parts += [f"\\noindent {plain_tex(line)}\n" for line in below]
     return "\n".join(parts) + "\n"
 
