@@ -292,6 +292,8 @@ def test_each_ingredient_is_left_out_in_turn(patches: Path, tmp_path: Path) -> N
     assert "ema = 0" in (tmp_path / "out" / "no-ema" / "fold1" / "config.toml").read_text()
     page = (tmp_path / "out" / "report.html").read_text()
     assert "train.ema=0" in page
+    for kind in ("md", "tex", "csv"):
+        assert "no-ema" in (tmp_path / "out" / f"comparison.{kind}").read_text()
     assert json.loads((tmp_path / "out" / "ablation.json").read_text())["n"] == table["n"]
 
 
