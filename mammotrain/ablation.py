@@ -10,7 +10,7 @@ from mammotrain import comparison, cross, distributed, first, folder, setup
 from mammotrain import config as configs
 from mammotrain.config import RunConfig
 from mammotrain.data.pictures import IMAGE
-from mammotrain.report import page
+from mammotrain.report import page, written_tables
 from mammotrain.run import Request, find_data
 from mammotrain.watching import Watcher
 
@@ -81,3 +81,4 @@ def _write(out: Path, recipe: str, found: dict[str, Any]) -> None:
     (out / "ablation.json").write_text(json.dumps(found, indent=1) + "\n")
     title = f"{Path(recipe).stem}: one ingredient left out at a time"
     page.write(out / "report.html", comparison.page(found, title, found["changes"]))
+    written_tables.write_comparison(out, found, title, found["changes"])

@@ -100,8 +100,7 @@ def cv(
     Models of folds have no common scale: samples are ranked within their fold, at their fold's own
     threshold, and the intervals are for other patients, not for other trainings (--repeats).
     """
-    from mammotrain import ablation, comparison, config, cross, distributed, first
-    from mammotrain import repeats as repeating
+    from mammotrain import ablation, comparison, config, cross, distributed, first, repeated
     from mammotrain import run as runs
     from mammotrain import summary as summaries
     from mammotrain.data.splits import Side
@@ -121,8 +120,8 @@ def cv(
                 _print(comparison.table(compared, compared["changes"]))
             _say(f"Look at: {place / 'report.html'}")
         elif repeats != 1:
-            report = repeating.repeat(first.ready(request, screen), repeats, screen)
-            _say("\n".join([summaries.summary(report, place), *repeating.lines(report)]))
+            report = repeated.repeat(first.ready(request, screen), repeats, screen)
+            _say("\n".join([summaries.summary(report, place), *repeated.lines(report)]))
         else:
             report = cross.cross(first.ready(request, screen), screen)
             _say(summaries.summary(report, place))
@@ -185,6 +184,11 @@ def tune(
     typer.echo(f"best {found['monitor']} {found['value']:.4f}")
     for name, value in found["settings"].items():
         typer.echo(f"  {name} = {value}")
+    if found["importances"]:
+        shares = ", ".join(f"{name} {share:.2f}" for name, share in found["importances"].items())
+        typer.echo(f"Which settings mattered: {shares}")
+    elif found["noise"]["reason"]:
+        typer.echo(found["noise"]["reason"])
     again = _training(found["path"], data or (), fold, device)
     typer.echo(f"Train it: {again}\nLook at: {place / 'report.html'}")
 
@@ -212,21 +216,66 @@ def compare(
     html: Annotated[
         Path | None, typer.Option(help="Write a page for people here; a new file.")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for comparison.md, .tex, .csv and .html; none is replaced."),
+    ] = None,
+    as_readers: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv",
+            help="Write the scores for iMRMC and RJafroc here, a new file named FILE.imrmc; "
+            "FILE-cases.csv beside it says which case is which key.",
+        ),
+    ] = None,
+    level: Annotated[
+        str, typer.Option(help="What a case of --csv is: image, breast, exam or patient.")
+    ] = "image",
 ) -> None:
-    """Compare runs on the same samples: differences with paired 95 % intervals."""
-    from mammotrain import comparison, folder
+    """Compare runs on the same samples: differences with paired 95 % intervals.
+
+    Of a recipe that was trained at least three times, with other seeds or by cv --repeats, also how
+    far it moves when it is trained again.
+
+    mammotrain compare runs/a runs/b --out comparison
+    """
+    from mammotrain import comparison, readers
+    from mammotrain.report import written_tables
 
     if len(runs) < 2:
         raise ConfigError("Give two or more runs to compare.")
-    if html is not None:
-        folder.check_new_file("--html", html)
-    found = comparison.compare(runs)
+    _check_new(html, out, as_readers)
+    sides = comparison.opened(runs)
+    study = readers.study(sides, level) if as_readers is not None else None
+    found = comparison.compare(sides)
     if as_json:
         typer.echo(json.dumps(found, indent=2, allow_nan=False))
     else:
         _print(comparison.table(found))
     if html is not None:
         html.write_text(comparison.page(found, "Runs compared"), encoding="utf-8")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        written_tables.write_comparison(out, found, "Runs compared")
+    if as_readers is not None and study is not None:
+        readers.write(as_readers, study)
+        for warning in study.warnings:
+            typer.echo(f"{as_readers}: {warning}", err=True)
+
+
+def _check_new(html: Path | None, out: Path | None, as_readers: Path | None) -> None:
+    """Refuse before any work what cannot be written; raises ConfigError."""
+    from mammotrain import folder, readers
+    from mammotrain.report import written_tables
+
+    if html is not None:
+        folder.check_new_file("--html", html)
+    if out is not None:
+        written_tables.check_out(out)
+    if as_readers is not None:
+        readers.check_name(as_readers)
+        for path in (as_readers, readers.cases_path(as_readers)):
+            folder.check_new_file("--csv", path)
 
 
 def _say(text: str) -> None:

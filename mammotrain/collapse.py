@@ -84,7 +84,7 @@ def of_scores(scores: Scores, said: NDArray[np.int64] | None = None) -> Collapse
 def _by_chance(scores: Scores, name: str, share: float) -> tuple[str | None, str]:
     found = metrics.point(scores.label, scores.values, None, scores.strata)
     auroc = found["auroc" if "auroc" in found else "macro_auroc"]
-    highest = 0.5 + ERRORS * _error(scores)
+    highest = 0.5 + ERRORS * error_by_chance(scores)
     if not auroc <= highest:
         return None, ""
     chance = f"its AUROC of {auroc:.3f} is no better than chance (up to {highest:.3f})"
@@ -129,7 +129,7 @@ def _said(
     return scores.names[int(most.argmax())], float(most.max() / len(scores))
 
 
-def _error(scores: Scores) -> float:
+def error_by_chance(scores: Scores) -> float:
     """Return the standard error of the AUROC of a ranking by chance, the mean of the classes.
 
     That of the Mann-Whitney statistic, with groups as samples; of strata by their pairs.

@@ -28,7 +28,7 @@ from mammotrain.contracts import Draws, Output, Shown, Weighs
 from mammotrain.outlines import Outlines
 from mammotrain.priors import Prior, of_labels
 from mammotrain.report import assemble as reports
-from mammotrain.report import page
+from mammotrain.report import page, written_tables
 from mammotrain.report.assemble import Priors
 from mammotrain.report.segmentation import Masks
 from mammotrain.scores import Scores
@@ -314,6 +314,7 @@ def write(
     if scored.measures:
         measures.write(out / "measures.csv", shown.key, scored.measures)
     reports.write(out / "report.json", found)
+    written_tables.write_run(out, found)
     masks = Masks(scored.measures, scored.outlines)
     html = page.render(found, log, shown, lambda key: picture(setup, key), masks)
     page.write(out / "report.html", html)

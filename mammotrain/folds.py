@@ -33,11 +33,12 @@ def described(drawn: Drawn) -> Json:
         return {}
     each = {str(fold): _fold(drawn, scores.fold == fold) for fold in np.unique(scores.fold)}
     single = [name for name, found in each.items() if found["classes"] < 2]
+    figures = [found["metrics"] for found in each.values()]
     names = list(drawn.values)
     whole = metrics.point(scores.label, scores.values, drawn.threshold.each)
     return {
         "folds": each,
-        "spread": {name: _spread([found[name] for found in each.values()]) for name in names},
+        "spread": {name: _spread([found[name] for found in figures]) for name in names},
         "pooled": {name: _number(whole[name]) for name in RANKED if name in whole},
         "one_class": single,
     }
@@ -66,7 +67,7 @@ def _fold(drawn: Drawn, inside: Any) -> Json:
         "groups": len(np.unique(part.group)),
         "classes": len(np.unique(part.label)),
     }
-    return {**counts, **{name: _number(value) for name, value in found.items()}}
+    return {**counts, "metrics": {name: _number(value) for name, value in found.items()}}
 
 
 def _spread(values: list[float | None]) -> Json:

@@ -2,17 +2,20 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoprep.core.errors import ConfigError
 from mammoprep.stats import resampling
 from mammotrain import bootstrap
 from mammotrain.bootstrap import Estimate
 
 Floats = NDArray[np.float64]
+SUM, OF = "_sum", "_of"  # endings of the two columns of a measure
 
 
 def join(parts: Sequence[Mapping[str, Floats]], order: NDArray[Any]) -> dict[str, Floats]:
@@ -26,7 +29,7 @@ def write(path: Path, key: NDArray[np.str_], pairs: Mapping[str, Floats]) -> Non
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["key", *(f"{name}_{side}" for name in pairs for side in ("sum", "of"))])
+        writer.writerow(["key", *(name + side for name in pairs for side in (SUM, OF))])
         columns = np.concatenate(list(pairs.values()), axis=1)
         writer.writerows([k, *map(repr, row)] for k, row in zip(key, columns.tolist(), strict=True))
     partial.replace(path)
@@ -37,39 +40,98 @@ def values(pairs: Mapping[str, Floats]) -> dict[str, float]:
     return {name: _ratio(pair.sum(axis=0)) for name, pair in pairs.items()}
 
 
+def read(path: Path) -> tuple[NDArray[np.str_], dict[str, Floats]]:
+    """Read what ``write`` wrote: keys, and the pairs by name; nothing where there is no file.
+
+    Raises:
+        ConfigError: the file cannot be read, or it holds something else.
+    """
+    if not path.is_file():
+        return np.zeros(0, np.str_), {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *lines = list(csv.reader(file))
+        names = [name.removesuffix(SUM) for name in header[1::2]]
+        if header != ["key", *(name + side for name in names for side in (SUM, OF))]:
+            raise ValueError("its columns are not those of measures.csv")
+        cells = [[float(cell) for cell in line[1:]] for line in lines]
+        columns = np.array(cells, np.float64).reshape(len(lines), len(names), 2)
+    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
+        raise ConfigError(f"{path} cannot be read ({error}).") from None
+    keys = np.array([line[0] for line in lines], np.str_)
+    return keys, {name: columns[:, place] for place, name in enumerate(names)}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A measure of some samples, and of every resample of them.
+
+    Attributes:
+        value: NaN where there is nothing below.
+        replicates: (number,); None when nothing was drawn.
+        reason: Why nothing was drawn, or an empty text.
+    """
+
+    value: float
+    replicates: Floats | None
+    reason: str = ""
+
+    def estimate(self) -> Estimate:
+        """Return the measure with its 95 % interval."""
+        if self.replicates is None:
+            return Estimate(self.value, reason=self.reason)
+        ends = resampling.interval(self.replicates)
+        if ends is None:
+            return Estimate(self.value, reason=bootstrap.UNDEFINED)
+        return Estimate(self.value, *ends)
+
+
 def estimates(
     pairs: Mapping[str, Floats],
     group: NDArray[Any],
     number: int = bootstrap.DRAWS,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Return each measure with its 95 % interval.
+    """Return each measure with its 95 % interval; see ``draw``."""
+    return {name: each.estimate() for name, each in draw(pairs, group, number, seed).items()}
+
+
+def draw(
+    pairs: Mapping[str, Floats],
+    group: NDArray[Any],
+    number: int = bootstrap.DRAWS,
+    seed: int = 0,
+) -> dict[str, Drawn]:
+    """Return each measure and its resamples: the same for the same groups, number and seed.
 
     Args:
         pairs: Name -> (n, 2), a row a sample; see ``contracts.Task.measures``.
         group: (n,) what is drawn as a whole: the patient.
-        number: Resamples.
+        number: Resamples; 0 for none.
         seed: Decides them.
     """
     if not pairs:
         return {}
+    if not number:
+        return {
+            n: Drawn(_ratio(p.sum(axis=0)), None, bootstrap.NOT_DRAWN) for n, p in pairs.items()
+        }
     owners, places = np.unique(group, return_inverse=True)
     counts = np.concatenate(list(resampling.draws(len(owners), number, seed, number)))
-    return {name: _estimate(pair, places, counts) for name, pair in pairs.items()}
+    return {name: _drawn(pair, places, counts) for name, pair in pairs.items()}
 
 
-def _estimate(pair: Floats, places: NDArray[np.intp], counts: resampling.Counts) -> Estimate:
+def _drawn(pair: Floats, places: NDArray[np.intp], counts: resampling.Counts) -> Drawn:
+    value = _ratio(pair.sum(axis=0))
     sums = np.zeros((counts.shape[1], 2))
     np.add.at(sums, places, pair)
     bearing = int(np.count_nonzero(sums[:, 1]))
     if bearing < bootstrap.FEWEST_GROUPS:
         few = f"fewer than {bootstrap.FEWEST_GROUPS} groups have it ({bearing})"
-        return Estimate(_ratio(pair.sum(axis=0)), reason=few)
+        return Drawn(value, None, few)
     above, below = (counts @ sums).T
     drawn = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
-    ends = resampling.interval(drawn)
-    value = _ratio(pair.sum(axis=0))
-    return Estimate(value, reason=bootstrap.UNDEFINED) if ends is None else Estimate(value, *ends)
+    return Drawn(value, drawn)
 
 
 def _ratio(pair: Floats) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mammotrain.report import by_fold, others
 from mammotrain.report.tables import first_alarms
 
 IMAGE, BREAST = "image", "breast"
@@ -24,6 +25,8 @@ def summary(report: Json, out: Path) -> str:
         report: The content of report.json.
         out: Where it lies.
     """
+    if not report["n"]:
+        return f"Every sample trained; none is scored. Look at: {out / 'report.html'}"
     images, breasts = _images(report), _breasts(report)
     parts = [images, breasts]
     if report["levels"].get("first", IMAGE) == BREAST:
@@ -33,6 +36,8 @@ def summary(report: Json, out: Path) -> str:
         *first_alarms(report),
         *_measures(report),
         *(line for part in parts for line in part),
+        *by_fold.lines(report),
+        *others.lines(report),
     ]
     return "\n".join([*lines, f"Look at: {out / 'report.html'}"])
 

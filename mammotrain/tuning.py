@@ -6,7 +6,7 @@ so that it goes on after an interruption. What is scored at the end of a run is 
 
 import csv
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from mammoprep.core.errors import ConfigError, DivergedError
 from mammotrain import config as configs
-from mammotrain import distributed, first, folder, rehearsal, setup
+from mammotrain import distributed, first, folder, rehearsal, setup, trial_noise
 from mammotrain.config import RunConfig, Space
 from mammotrain.data.splits import Side
 from mammotrain.metrics import lower_is_better
 from mammotrain.report import tuned
 from mammotrain.run import Request as RunRequest
-from mammotrain.run import find_data, train
+from mammotrain.run import check_validates, find_data, train
 from mammotrain.watching import Line, Watcher
 
 if TYPE_CHECKING:
@@ -63,8 +63,9 @@ def tune(request: Request, watcher: Watcher) -> dict[str, Any]:
     """Try settings, and write the best ones as a recipe.
 
     Returns:
-        ``value`` of the monitored validation metric, ``settings``, ``importances``, and the
-        ``path`` of the recipe with the best settings.
+        ``value`` of the monitored validation metric, ``settings``, ``importances`` (empty where the
+        trials do not tell), ``noise`` (see ``trial_noise.Verdict``), and the ``path`` of the recipe
+        with the best settings.
 
     Raises:
         ConfigError: Optuna is not installed, a space is wrong, or no trial came to an end.
@@ -144,7 +145,8 @@ def _rehearse(request: RunRequest) -> None:
         return
     with distributed.joined(request.device) as world:
         table = setup.open_shards(request.config, request.data)
-        rehearsal.rehearse(request.config, table, request.side, world)
+        made, _ = rehearsal.rehearse(request.config, table, request.side, world)
+        check_validates(made)
 
 
 def _around(base: RunConfig) -> dict[str, Space]:
@@ -268,7 +270,6 @@ def _finish(
     study: "optuna.Study", base: RunConfig, request: Request, *, on_demo: bool
 ) -> dict[str, Any]:
     """Write trials.csv, best.toml and report.html."""
-    from optuna.importance import get_param_importances
     from optuna.trial import TrialState
 
     complete = study.get_trials(states=(TrialState.COMPLETE,))
@@ -283,19 +284,42 @@ def _finish(
         table["demo"] = {**table["demo"], "set": []}
     path = request.out / "best.toml"
     path.write_text(folder.to_toml(table), encoding="utf-8")
-    varied = len({tuple(trial.params.items()) for trial in complete}) > 1
-    weights = get_param_importances(study) if varied else {}
+    noise = _noise(study, complete, best, request)
     found = {
         "recipe": base.recipe,
         "monitor": base.train.monitor,
         "value": study.best_value,
         "settings": dict(study.best_params),
-        "importances": {name: round(float(weight), 4) for name, weight in weights.items()},
+        "importances": _importances(study, complete) if noise.tells else {},
+        "noise": noise.to_json(),
         "path": str(path),
     }
     rows = [(t.number, t.state.name.lower(), t.value, t.params) for t in study.trials]
     tuned.write(request.out / "report.html", found, rows)
     return found
+
+
+def _noise(
+    study: "optuna.Study", complete: Sequence[Any], best: RunConfig, request: Request
+) -> trial_noise.Verdict:
+    """Return whether the finished trials differ by more than noise."""
+    error = None
+    if len(complete) >= trial_noise.FEWEST:
+        place = request.out / f"trial{study.best_trial.number:04d}"
+        error = trial_noise.error_of_trial(
+            RunRequest(best, request.data, place, request.side, device=request.device)
+        )
+    return trial_noise.judge([trial.value for trial in complete], error, best.train.monitor)
+
+
+def _importances(study: "optuna.Study", complete: Sequence[Any]) -> dict[str, float]:
+    """Return how much of the differences each setting explains, the same for the same trials."""
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    if len({tuple(trial.params.items()) for trial in complete}) < 2:
+        return {}
+    weights = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    return {name: round(float(weight), 4) for name, weight in weights.items()}
 
 
 def _write_trials(study: "optuna.Study", path: Path) -> None:

@@ -23,7 +23,7 @@ def table(report: Json) -> dict[str, Any] | None:
             "name": name,
             "n": found["n"],
             "groups": found["groups"],
-            "cells": [_number(found.get(metric)) for metric in names],
+            "cells": [_number(found["metrics"].get(metric)) for metric in names],
         }
         for name, found in parts.items()
     ]
@@ -52,6 +52,21 @@ def alarms(report: Json) -> list[str]:
             "and its like."
         )
     return found
+
+
+def lines(report: Json) -> list[str]:
+    """Return what the terminal says of folds: how far they lie apart, and what is not covered."""
+    if not report.get("folds"):
+        return []
+    name = next((each for each in folds.RANKED if each in report["metrics"]), None)
+    found = list(alarms(report))
+    spread = report["spread"].get(name) or {}
+    if name is not None and spread.get("sd") is not None:
+        found.append(
+            f"{name} of the {spread['folds']} folds: {spread['low']:.3f} to {spread['high']:.3f}, "
+            f"standard deviation {spread['sd']:.3f}."
+        )
+    return [*found, f"Intervals cover {report['bootstrap']['covers']}."]
 
 
 def _number(value: float | None) -> str:

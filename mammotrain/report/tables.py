@@ -124,10 +124,38 @@ def _prevalence(report: Json) -> str:
 
 
 def first_alarms(report: Json) -> list[str]:
-    """Return what makes scores no scores: true masks in the pictures, a collapsed model."""
+    """Return what makes scores no scores.
+
+    True masks in the pictures, a collapsed model, a class that is not among the scored samples, or
+    one that was never trained.
+    """
     masks = report.get("input", {}).get("masks")
     found = [TOLD[masks]] if masks in TOLD else []
-    return [*found, *([report["collapsed"]["reason"]] if report["collapsed"]["found"] else [])]
+    found += [report["collapsed"]["reason"]] if report["collapsed"]["found"] else []
+    return [*found, *_not_scored(report), *_not_trained(report)]
+
+
+def _not_scored(report: Json) -> list[str]:
+    """Return which classes no scored sample is of."""
+    share = report["prevalence"]
+    if isinstance(share, Mapping):
+        missing = [name for name, value in share.items() if not value]
+    else:
+        missing = [name for name, value in zip(report["classes"], (1 - share, share), strict=True)
+                   if not value]  # fmt: skip
+    return [
+        f"No scored sample is {name}: these scores say nothing of how it is told from the others."
+        for name in missing
+    ]
+
+
+def _not_trained(report: Json) -> list[str]:
+    """Return which classes no training sample was of; of reports of before nobody knows."""
+    return [
+        f"No training sample is {name}: the model was never shown it and cannot say it rightly."
+        for name, count in (report.get("trained") or {}).items()
+        if not count
+    ]
 
 
 def alarms(report: Json) -> list[str]:

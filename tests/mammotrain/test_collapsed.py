@@ -153,7 +153,9 @@ def test_an_auroc_by_chance_strays_by_as_much_as_is_said() -> None:
     rng = np.random.default_rng(0)
     label = [0] * 40 + [1] * 15
     found = [roc_auc_score(label, rng.random(55)) for _ in range(1000)]
-    assert collapse._error(small(label, [0.5] * 55)) == pytest.approx(np.std(found), rel=0.05)
+    assert collapse.error_by_chance(small(label, [0.5] * 55)) == pytest.approx(
+        np.std(found), rel=0.05
+    )
 
 
 @pytest.mark.parametrize(

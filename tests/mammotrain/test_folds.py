@@ -218,7 +218,7 @@ def test_a_fold_of_one_class_is_named() -> None:
     label = np.where(table.fold == "fold1", 0, table.label)
     found = assemble.assemble(Judged(replace(table, label=label)), ABOUT)
     assert found["one_class"] == ["fold1"]
-    assert found["folds"]["fold1"]["auroc"] is None
+    assert found["folds"]["fold1"]["metrics"]["auroc"] is None
     assert any(
         line.startswith("fold1: scored samples of one class") for line in by_fold.alarms(found)
     )

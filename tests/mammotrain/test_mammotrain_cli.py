@@ -84,7 +84,11 @@ def test_a_study_says_how_to_train_its_best_recipe_on_the_same_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     best = str(tmp_path / "s" / "best.toml")
-    found = {"monitor": "auroc", "value": 0.5, "settings": {}, "path": best}
+    noise = {"reason": "Too few trials."}
+    found = {
+        "monitor": "auroc", "value": 0.5, "settings": {}, "path": best, "importances": {},
+        "noise": noise,
+    }  # fmt: skip
     monkeypatch.setattr(tuning, "tune", lambda request, watcher: found)
     options = [
         "--data", "my shards", "--data", "b", "--out", str(tmp_path / "s"), "--device", "cpu",
@@ -93,9 +97,12 @@ def test_a_study_says_how_to_train_its_best_recipe_on_the_same_data(
     said = CliRunner().invoke(cli.app, ["tune", "resnext", *options]).stdout
     again = f"mammotrain run {tmp_path / 's' / 'best.toml'} --data 'my shards' --data b"
     assert f"Train it: {again} --fold 2 --device cpu\n" in said
+    assert "Too few trials." in said
+    found["importances"] = {"train.lr": 0.8125, "train.ema": 0.1875}
     found["path"] = str(tmp_path / "tuned.toml")
     said = CliRunner().invoke(cli.app, ["tune", "resnext", "--out", str(tmp_path / "s")]).stdout
     assert f"Train it: mammotrain run {tmp_path / 'tuned.toml'}\n" in said
+    assert "Which settings mattered: train.lr 0.81, train.ema 0.19" in said
 
 
 def test_a_page_that_exists_is_refused_before_runs_are_compared(

@@ -40,6 +40,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = (
     "model.width=8", "model.groups=4", "train.batch_size=8", "train.epochs=1", "data.workers=1",
+    "train.validate=next-fold",
     "data.sampling=balanced", "data.size=[32, 32]",
 )  # fmt: skip
 SIZE = (64, 128)

@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score
 from mammoprep.core.errors import ConfigError
 from mammotrain import bootstrap, metrics, priors, scores, summary
 from mammotrain.priors import Prior
-from mammotrain.report import assemble, page, pictures, plots, training
+from mammotrain.report import assemble, page, pictures, plots, tables, training
 from mammotrain.report.assemble import About
 from mammotrain.scores import Scores
 from mammotrain.thresholds import Judged
@@ -44,10 +44,9 @@ def picture(key: str) -> np.ndarray:
 
 def report(table: Scores, **changes: Any) -> dict[str, Any]:
     validation = make(seed=8, classes=len(table.names))
+    shares = np.bincount(table.label, minlength=len(table.names)) / len(table)
     others = {
-        "majority": Judged(
-            table.with_values(np.tile(np.bincount(table.label) / len(table), (len(table), 1)))
-        ),
+        "majority": Judged(table.with_values(np.tile(shares, (len(table), 1)))),
         "shortcut": Judged(make_noise(table), validation),
         "metadata": "the table holds nothing for it",
     }
@@ -226,7 +225,7 @@ def test_folds_have_a_threshold_each() -> None:
     assert found["threshold"] == own
     said = folded.values[:, 1] >= np.where(folded.fold == "fold0", 0.3, 0.6)
     assert found["metrics"]["f1"]["value"] == pytest.approx(f1_score(folded.label, said), abs=1e-6)
-    assert found["folds"]["fold1"]["f1"] == pytest.approx(
+    assert found["folds"]["fold1"]["metrics"]["f1"] == pytest.approx(
         f1_score(folded.label[200:], said[200:]), abs=1e-6
     )
     assert "fold1" in page.render(found, [], folded, picture)
@@ -462,3 +461,33 @@ def test_closing_lines_of_what_has_neither_breasts_nor_measures(tmp_path: Path) 
     said = summary.summary(assemble.assemble(Judged(table), ABOUT), tmp_path)
     assert "breasts" not in said
     assert "f1" not in said  # without a threshold there are no decisions
+
+
+@pytest.mark.parametrize(
+    ("label", "name"), [([0] * 6, "cancer"), ([1] * 6, "negative")], ids=["none", "all"]
+)
+def test_a_class_that_is_not_scored_is_said_in_the_terminal_and_on_the_page(
+    label: list[int], name: str
+) -> None:
+    table = small(label, [0.1, 0.9, 0.2, 0.8, 0.4, 0.3])
+    found = report(table, judged=Judged(table, fixed=0.5))
+    sentence = f"No scored sample is {name}"
+    assert sentence in summary.summary(found, Path("out"))
+    assert sentence in page.render(found, log(), table, picture)
+    assert "No scored sample" not in summary.summary(report(make()), Path("out"))
+
+
+def test_one_of_several_classes_that_is_not_scored_is_named() -> None:
+    table = make(classes=3)
+    table = table.take(table.label != 1)
+    said = summary.summary(report(table, judged=Judged(table)), Path("out"))
+    assert "No scored sample is b:" in said
+    assert "No scored sample is a:" not in said
+
+
+def test_a_class_that_was_never_trained_is_said_where_the_report_knows_it() -> None:
+    found = report(make()) | {"trained": {"negative": 12, "cancer": 0}}
+    assert "No training sample is cancer" in summary.summary(found, Path("out"))
+    assert "No training sample is cancer" in "".join(tables.alarms(found))
+    assert "No training sample is negative" not in summary.summary(found, Path("out"))
+    assert "No training sample" not in summary.summary(report(make()), Path("out"))

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import mammoprep
 from mammoprep.core.errors import ConfigError, DamageError
-from mammotrain import cli, comparison, config, finished, priors, repeats, scores
+from mammotrain import cli, comparison, config, finished, priors, repeated, scores
 from mammotrain.ablation import Ablation, ablate
 from mammotrain.cross import cross
 from mammotrain.data.splits import Side
@@ -27,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = (
     "model.width=8", "model.groups=4", "train.batch_size=8", "train.epochs=2", "data.workers=1",
+    "train.validate=next-fold",
     "data.sampling=balanced",
 )  # fmt: skip
 
@@ -97,7 +98,7 @@ def test_the_auroc_of_a_cv_is_that_of_scikit_learn_per_fold_weighed_by_pairs(
         label, score = pooled.label[inside], pooled.values[inside, 1]
         each.append(roc_auc_score(label, score))
         pairs.append(label.sum() * (label == 0).sum())
-        assert report["folds"][fold]["auroc"] == pytest.approx(each[-1], abs=1e-6)
+        assert report["folds"][fold]["metrics"]["auroc"] == pytest.approx(each[-1], abs=1e-6)
     expected = np.average(each, weights=pairs)
     assert report["metrics"]["auroc"]["value"] == pytest.approx(expected, abs=1e-6)
     whole = roc_auc_score(pooled.label, pooled.values[:, 1])
@@ -319,6 +320,8 @@ def test_each_ingredient_is_left_out_in_turn(patches: Path, tmp_path: Path) -> N
     assert "ema = 0" in (tmp_path / "out" / "no-ema" / "fold1" / "config.toml").read_text()
     page = (tmp_path / "out" / "report.html").read_text()
     assert "train.ema=0" in page
+    for kind in ("md", "tex", "csv"):
+        assert "no-ema" in (tmp_path / "out" / f"comparison.{kind}").read_text()
     assert json.loads((tmp_path / "out" / "ablation.json").read_text())["n"] == table["n"]
 
 
@@ -339,31 +342,31 @@ def test_a_recipe_without_variants_says_how_to_give_some(patches: Path, tmp_path
 
 
 @pytest.fixture(scope="module")
-def repeated(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def thrice(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("repeats") / "deq"
-    repeats.repeat(request(patches, out, "train.epochs=1"), 3, Watcher())
+    repeated.repeat(request(patches, out, "train.epochs=1"), 3, Watcher())
     return out
 
 
-def test_repeats_are_whole_cvs_with_other_seeds_reported_apart(repeated: Path) -> None:
-    report = report_of(repeated)
-    each = [report_of(repeated / f"repeat{number}") for number in range(3)]
+def test_repeats_are_whole_cvs_with_other_seeds_reported_apart(thrice: Path) -> None:
+    report = report_of(thrice)
+    each = [report_of(thrice / f"repeat{number}") for number in range(3)]
     assert report["repeats"]["seeds"] == [0, 1, 2]
     values = [one["metrics"]["auroc"]["value"] for one in each]
     assert report["repeats"]["values"]["auroc"] == values
     assert len(set(values)) > 1
     assert report["repeats"]["spread"]["auroc"]["sd"] == pytest.approx(np.std(values, ddof=1))
     assert report["metrics"] == each[0]["metrics"]  # no interval mixes patients and trainings
-    assert "mean" in "\n".join(repeats.lines(report))
-    assert "repeat2" in (repeated / "report.html").read_text()
+    assert "mean" in "\n".join(repeated.lines(report))
+    assert "repeat2" in (thrice / "report.html").read_text()
 
 
-def test_a_model_of_repeats_is_asked_for_by_name(repeated: Path) -> None:
+def test_a_model_of_repeats_is_asked_for_by_name(thrice: Path) -> None:
     with pytest.raises(ConfigError, match="repeat0"):
-        open_panel(repeated)
+        open_panel(thrice)
 
 
 def test_fewer_than_three_repeats_are_refused(patches: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least 3"):
-        repeats.repeat(request(patches, tmp_path / "out"), 2, Watcher())
+        repeated.repeat(request(patches, tmp_path / "out"), 2, Watcher())
     assert not (tmp_path / "out").exists()

@@ -6,11 +6,14 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from mammoprep.core.errors import ConfigError, ResourceError
-from mammotrain import config, tuning
+from mammotrain import config, trial_noise, tuning
 from mammotrain.config import Space
+from mammotrain.evaluate import Scored
 from mammotrain.run import Request as RunRequest
 from mammotrain.trainer import Progress
 from mammotrain.watching import Watcher
@@ -20,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = (
     "model.width=8", "model.groups=4", "data.size=[32, 32]", "train.batch_size=8", "train.epochs=2",
-    "data.workers=1", "model.radius_iterations=0",
+    "data.workers=1", "model.radius_iterations=0", "train.validate=next-fold",
 )  # fmt: skip
 SPACES = {"train.lr": Space(1e-4, 1e-2, log=True), "model.width": Space(choices=(8, 16))}
 
@@ -67,6 +70,62 @@ def test_the_best_trial_becomes_a_recipe_that_runs(study: tuple[Path, dict]) -> 
     assert recipe.data.size == (32, 32)
     assert recipe.recipe == "deq-best"  # whose run does not lie in the folder of another recipe
     assert "train.lr" in (out / "report.html").read_text()
+
+
+def test_a_short_study_names_no_setting_that_mattered(study: tuple[Path, dict]) -> None:
+    out, found = study
+    assert found["importances"] == {}
+    assert found["noise"]["reason"] in (out / "report.html").read_text()
+    assert "Too few trials" in found["noise"]["reason"]
+
+
+def test_the_error_is_that_of_the_best_trial_on_its_validation_samples(
+    study: tuple[Path, dict], patches: Path
+) -> None:
+    out, found = study
+    place = next(path.parent for path in out.glob("trial*/checkpoints"))
+    best = config.load(str(out / "best.toml"))
+    asked = RunRequest(best, (str(patches),), place, device="cpu")
+    seen = []
+    original = trial_noise.error_of
+
+    def spied(scored: Scored, monitor: str) -> float | None:
+        seen.append((monitor, scored.scores))
+        return original(scored, monitor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial_noise, "error_of", spied)
+        error = trial_noise.error_of_trial(asked)
+    assert error is not None
+    assert 0 < error < 0.5
+    ((monitor, table),) = seen
+    assert monitor == best.train.monitor == "auroc"
+    assert roc_auc_score(table.label, table.values[:, 1]) == pytest.approx(found["value"])
+    assert trial_noise.error_of_trial(replace(asked, out=out / "nothing")) is None
+
+
+@pytest.mark.parametrize("effect", [False, True])
+def test_a_setting_is_said_to_matter_only_where_trials_differ(
+    patches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, effect: bool
+) -> None:
+    def trained(asked: RunRequest, _: Watcher) -> Progress:
+        shift = float(np.log10(asked.config.train.lr)) + 3 if effect else 0.0
+        noise = 0.02 * np.sin(1e5 * asked.config.train.lr)
+        return Progress(best=0.7 + 0.2 * shift + noise)
+
+    monkeypatch.setattr(tuning, "train", trained)
+    monkeypatch.setattr(trial_noise, "error_of_trial", lambda asked: 0.04)
+    spaces = {"train.lr": Space(1e-4, 1e-2, log=True), "train.ema": Space(0.1, 0.9)}
+    out = tmp_path / "tune"
+    found = tuning.tune(replace(request(patches, out, 20), spaces=spaces), Ears())
+    page = (out / "report.html").read_text()
+    if effect:
+        assert found["importances"]["train.lr"] > 0.6
+        assert f"{found['importances']['train.lr']:.2f}" in page
+    else:
+        assert found["importances"] == {}
+        assert "may be best by chance" in found["noise"]["reason"]
+        assert "cannot be told" in page
 
 
 def test_nothing_but_validation_samples_is_scored(study: tuple[Path, dict]) -> None:
