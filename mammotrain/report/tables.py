@@ -124,9 +124,10 @@ def _prevalence(report: Json) -> str:
 
 
 def first_alarms(report: Json) -> list[str]:
-    """Return what makes scores no scores: true masks in the pictures, a collapsed model."""
+    """Return what makes scores no scores, or others: true masks, flips, a collapsed model."""
     masks = report.get("input", {}).get("masks")
     found = [TOLD[masks]] if masks in TOLD else []
+    found += [report["tta"]["reason"]] if "tta" in report else []
     return [*found, *([report["collapsed"]["reason"]] if report["collapsed"]["found"] else [])]
 
 
