@@ -135,6 +135,12 @@ def evaluate(
         Path | None, typer.Option(help="Where scores and report go. (default: RUN/eval-SOURCE)")
     ] = None,
     device: Device = "auto",
+    tta: Annotated[
+        str,
+        typer.Option(
+            help="Mean over flipped pictures: none, horizontal, vertical, or flip for all four."
+        ),
+    ] = "none",
 ) -> None:
     """Score shards with a finished run, at its own threshold; nothing is trained.
 
@@ -143,8 +149,9 @@ def evaluate(
     from mammotrain import rescore
     from mammotrain import summary as summaries
 
+    request = rescore.Request(run, tuple(data), out, device, tta)
     with _screen() as screen:
-        report, place = rescore.rescore(rescore.Request(run, tuple(data), out, device), screen)
+        report, place = rescore.rescore(request, screen)
     _say(summaries.summary(report, place))
 
 
@@ -355,6 +362,13 @@ def predict(
         typer.Option(help="CSV to write, private: which file each key stands for. DICOM only."),
     ] = None,
     device: Device = "auto",
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="From which probability on the second of two classes is said. (default: each "
+            "model's own; the mean of several has none)"
+        ),
+    ] = None,
 ) -> None:
     """Ask a finished run about pictures whose truth nobody knows.
 
@@ -368,7 +382,7 @@ def predict(
     from mammotrain import predict as predicting
 
     request = predicting.Request(
-        run, input, out, tta, masks, overlays, everything, share, id_map, device
+        run, input, out, tta, masks, overlays, everything, share, id_map, device, threshold
     )
     with _screen() as screen:
         outcome = predicting.predict(request, screen)

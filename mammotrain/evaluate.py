@@ -224,7 +224,12 @@ def summed_up(
 
 
 def _trained(setup: Setup) -> dict[str, int]:
-    """Return how many samples of each class were learned from, copies not counted."""
+    """Return how many samples of each class were learned from, copies not counted.
+
+    Nothing where the training samples are not at hand, as in ``eval`` on other shards.
+    """
+    if not setup.roles.train.size:
+        return {}
     copies = np.array([bool(value) for value in setup.columns["augmented"]], bool)
     classes = setup.task.classes[setup.taught[~copies[setup.taught]]]
     counts = np.bincount(classes[classes >= 0], minlength=len(setup.task.score_names))
