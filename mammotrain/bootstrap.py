@@ -1,18 +1,22 @@
 """95 % intervals by drawing patients, not images: the images of one patient are no new evidence.
 
-Drawing with replacement is the same as weighing each patient by how often it was drawn, so nothing
-is ever copied: samples are sorted once, and every resample is one row of a table of counts.
+Samples are sorted once, and every resample is one row of a table of counts; see
+``mammoprep.stats.resampling``. Where folds were scored by several models, or datasets were pooled,
+ranks are compared within each, and each one's patients of each class are drawn apart.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.core.errors import ConfigError
-from mammotrain import metrics, ranking
+from mammoprep.stats import resampling
+from mammoprep.stats.ranking import Ranking
+from mammoprep.stats.resampling import draws, interval
+from mammotrain import metrics
 from mammotrain.scores import Scores
 from mammotrain.thresholds import Judged, Threshold, of
 
@@ -21,8 +25,6 @@ Counts = NDArray[np.int32]
 
 DRAWS = 1000
 FEWEST_GROUPS = 5  # of each class: with fewer, resamples say little of patients not seen
-FEWEST_DEFINED = 0.95  # share of the resamples in which a metric must be defined
-LEVELS = (2.5, 97.5)
 # Resamples repeat samples, which no calibration survives: their errors are all too high.
 NO_INTERVAL = {"ece": "resampling inflates a calibration error"}
 ONE_CLASS = "needs samples of two classes"
@@ -54,27 +56,6 @@ class Estimate:
         return {"value": value, "ci95": ends, "reason": self.reason}
 
 
-def draws(groups: int, number: int, seed: int, block: int) -> Iterator[Counts]:
-    """Yield (``block`` or fewer, groups) tables: how often each group was drawn.
-
-    The resamples are the same for any ``block``.
-
-    Args:
-        groups: How many there are; as many are drawn, with replacement.
-        number: Resamples in all.
-        seed: Decides them.
-        block: Resamples at a time.
-    """
-    rng = np.random.Generator(np.random.PCG64(seed))
-    for start in range(0, number, block):
-        rows = min(block, number - start)
-        # 64-bit integers are drawn one by one, so that the border of a block changes nothing.
-        taken = rng.integers(groups, size=(rows, groups), dtype=np.int64)
-        taken += np.arange(rows)[:, None] * groups
-        counts = np.bincount(taken.ravel(), minlength=rows * groups)
-        yield counts.reshape(rows, groups).astype(np.int32)
-
-
 def replicates(
     scores: Scores, threshold: Floats | None, number: int = DRAWS, seed: int = 0
 ) -> dict[str, Floats]:
@@ -90,9 +71,10 @@ def replicates(
     said = metrics.decide(scores.values, threshold)
     parts = metrics.parts(scores.label, scores.values, said)
     sums = {name: _by_group(part, group, len(owners)) for name, part in parts.items()}
-    orders = _rankings(scores, group)
+    orders = metrics.rankings(scores.label, scores.values, group, scores.strata)
     block = max(1, BLOCK // max(len(scores), 1))
-    blocks = [_of_block(counts, sums, orders) for counts in draws(len(owners), number, seed, block)]
+    tables = draws(len(owners), number, seed, block, strata(scores))
+    blocks = [_of_block(counts, sums, orders) for counts in tables]
     names = metrics.names(len(scores.names))
     nothing = np.full(number, np.nan)
     return {
@@ -101,32 +83,27 @@ def replicates(
     }
 
 
+def strata(scores: Scores) -> NDArray[np.intp] | None:
+    """Return which groups are drawn apart, in the order of their names; None for all together."""
+    parts = scores.strata
+    if parts is None:
+        return None
+    group = np.unique(scores.group, return_inverse=True)[1]
+    return resampling.strata_of(group, scores.label, parts)
+
+
 def _by_group(part: Floats, group: NDArray[np.intp], groups: int) -> Floats:
     sums = np.zeros((groups, part.shape[1]))
     np.add.at(sums, group, part)
     return sums
 
 
-def _rankings(scores: Scores, group: NDArray[np.intp]) -> list[ranking.Ranking]:
-    """One a class; of two classes only the second's."""
-    classes = range(len(scores.names)) if len(scores.names) > 2 else (1,)
-    return [ranking.rank(scores.label == c, scores.values[:, c], group) for c in classes]
-
-
 def _of_block(
-    counts: Counts, sums: Mapping[str, Floats], orders: list[ranking.Ranking]
+    counts: Counts, sums: Mapping[str, Floats], orders: Sequence[Sequence[Ranking]]
 ) -> dict[str, Floats]:
     weights = counts.astype(np.float64)
     found = metrics.from_sums({name: weights @ each for name, each in sums.items()})
-    if len(orders) > 1:
-        each = np.stack([ranking.measure(order, counts).auroc for order in orders], axis=1)
-        return found | {"macro_auroc": metrics.mean(each)}
-    ranked = ranking.measure(orders[0], counts, tuple(metrics.SPECIFICITIES.values()))
-    return (
-        found
-        | {"auroc": ranked.auroc, "average_precision": ranked.average_precision}
-        | dict(zip(metrics.SPECIFICITIES, ranked.sensitivity, strict=True))
-    )
+    return found | metrics.from_rankings(orders, counts)
 
 
 @dataclass(frozen=True)
@@ -135,7 +112,7 @@ class Drawn:
 
     Attributes:
         scores: The labelled samples.
-        threshold: How decisions were made; for why there are none.
+        threshold: How decisions were made, one a labelled sample; or why there are none.
         values: Metric -> its value; NaN where it is not defined.
         replicates: Metric -> (number,); None when nothing was drawn.
         reason: Why nothing was drawn, or an empty text.
@@ -178,10 +155,10 @@ def draw(scores: Scores, threshold: Threshold, number: int = DRAWS, seed: int = 
     if not len(labelled):
         raise ConfigError("Nothing can be scored: no sample has a label.")
     each = None if threshold.each is None else threshold.each[scores.label >= 0]
-    values = metrics.point(labelled.label, labelled.values, each)
+    values = metrics.point(labelled.label, labelled.values, each, labelled.strata)
     reason = few_groups(labelled) if number else NOT_DRAWN
     drawn = None if reason else replicates(labelled, each, number, seed)
-    return Drawn(labelled, threshold, values, drawn, reason)
+    return Drawn(labelled, replace(threshold, each=each), values, drawn, reason)
 
 
 def evaluate(
@@ -213,15 +190,6 @@ def few_groups(scores: Scores) -> str:
     if fewest >= FEWEST_GROUPS:
         return ""
     return f"fewer than {FEWEST_GROUPS} groups of a class ({fewest})"
-
-
-def interval(drawn: Floats) -> tuple[float, float] | None:
-    """Return the 2.5 % and 97.5 % quantiles of the defined draws; None when too few are."""
-    known = drawn[np.isfinite(drawn)]
-    if known.size < FEWEST_DEFINED * drawn.size or not known.size:
-        return None
-    low, high = np.percentile(known, LEVELS)
-    return float(low), float(high)
 
 
 def compare(

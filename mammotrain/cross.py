@@ -13,6 +13,7 @@ from mammotrain import (
     evaluate,
     folder,
     interruption,
+    levels,
     measures,
     rehearsal,
     scores,
@@ -23,27 +24,36 @@ from mammotrain.data.shards import Table
 from mammotrain.data.splits import Side
 from mammotrain.distributed import World
 from mammotrain.evaluate import Scored
-from mammotrain.priors import Prior
+from mammotrain.report import assemble
 from mammotrain.run import SCORING, Outcome, Request, find_data, run_in
 from mammotrain.scores import Scores
 from mammotrain.thresholds import Judged
 from mammotrain.watching import Watcher
 
+IMAGE = levels.LEVELS[0]
+
 
 @dataclass(frozen=True)
 class _Part:
-    """What one run adds to the pool."""
+    """What one run adds to the pool: its scores, its own thresholds, its own correction."""
 
     scored: Scored
     others: Mapping[str, Scores | str]
-    prior: Prior
+    report: Mapping[str, Any]
+
+    def threshold(self, level: str = IMAGE) -> Any:
+        """Return the threshold that this run's own validation samples chose; None without."""
+        found = self.report if level == IMAGE else self.report["levels"][level]
+        return found.get("threshold")
 
 
 def cross(request: Request, watcher: Watcher) -> dict[str, Any]:
     """Train and score every part in turn; return the content of the pooled report.json.
 
-    Each sample is scored by the one model that saw neither it nor its patient; the threshold for a
-    part is chosen on the scores of the others. Samples of an official test set are left to ``run``.
+    Each sample is scored by the one model that saw neither it nor its patient. Models have no
+    common scale: threshold and correction are each fold's own, by its own validation samples, and
+    ranks are compared within folds only. An official test set is scored by every run, in its own
+    report, and not pooled.
 
     Args:
         request: What to run; of ``side`` only ``by`` counts.
@@ -90,15 +100,31 @@ def _pool(
     by = request.side.by
     pooled = _pooled(parts)
     specificity = outcome.setup.task.specificity
-    others = {kind: _baseline(parts, kind, specificity) for kind in evaluate.kinds(outcome.setup)}
-    prior = _mean([part.prior for part in parts.values()])
-    judged = Judged(pooled.scores, specificity=specificity)
+    others = {kind: _baseline(parts, kind) for kind in evaluate.kinds(outcome.setup)}
+    prior = {name: assemble.prior_of(part.report) for name, part in parts.items()}
+    upper = {level: _thresholds(parts, level) for level in levels.LEVELS[1:]}
+    above = {level: found for level, found in upper.items() if found}
+    own = _thresholds(parts)
+    judged = Judged(pooled.scores, None, own, above, specificity, "" if own else _undecided(parts))
     split = f"cv by {by}" if by else "cv"
     found = evaluate.summed_up(outcome.setup, judged, pooled.measures, others, prior, split=split)
     if world.leads:
         evaluate.write(request.out, found, pooled, [], outcome.setup)
     distributed.wait(world)
     return found
+
+
+def _thresholds(parts: Mapping[str, _Part], level: str = IMAGE) -> dict[str, float] | None:
+    """Return each fold's own threshold; None where one has none, so that nothing is decided."""
+    found = {name: part.threshold(level) for name, part in parts.items()}
+    return None if any(each is None for each in found.values()) else found
+
+
+def _undecided(parts: Mapping[str, _Part]) -> str:
+    """Return why there is no threshold, by the first fold without one."""
+    without = [name for name, part in parts.items() if part.threshold() is None]
+    reasons = [str(parts[name].report.get("threshold_reason", "")) for name in without]
+    return f"{without[0]}: {reasons[0]}" if without else ""
 
 
 def check(request: Request, table: Table, world: World) -> list[Side]:
@@ -167,7 +193,7 @@ def _part(outcome: Outcome, side: Side) -> _Part:
         measured = {name: pair[kept] for name, pair in scored.measures.items()}
         scored = replace(scored, scores=scored.scores.take(kept), measures=measured)
     others = {kind: evaluate.baseline(made, kind, scored.scores) for kind in evaluate.kinds(made)}
-    return _Part(scored, others, evaluate.prior_of(made))
+    return _Part(scored, others, outcome.report)
 
 
 def _pooled(parts: Mapping[str, _Part]) -> Scored:
@@ -180,17 +206,12 @@ def _pooled(parts: Mapping[str, _Part]) -> Scored:
     return Scored(joined, 0.0, {}, measured, drawn)
 
 
-def _baseline(parts: Mapping[str, _Part], kind: str, specificity: float | None) -> Judged | str:
+def _baseline(parts: Mapping[str, _Part], kind: str) -> Judged | str:
     found = {name: part.others[kind] for name, part in parts.items()}
     for name, each in found.items():
         if isinstance(each, str):
             return f"{name}: {each}"
     joined = scores.join({n: s for n, s in found.items() if isinstance(s, Scores)})
-    return Judged(joined, specificity=specificity)
-
-
-def _mean(priors: list[Prior]) -> Prior:
-    """Return the mean prevalences: folds are stratified, so that theirs hardly differ."""
-    sampled = np.mean([prior.sampled for prior in priors], axis=0)
-    natural = np.mean([prior.natural for prior in priors], axis=0)
-    return Prior(tuple(sampled.tolist()), tuple(natural.tolist()))
+    told = {name: part.report["baselines"].get(kind) or {} for name, part in parts.items()}
+    own = {name: each["threshold"] for name, each in told.items() if each.get("threshold")}
+    return Judged(joined, fixed=own if len(own) == len(told) else None)

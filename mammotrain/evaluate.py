@@ -12,12 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mammotrain import baselines, collapse, distributed, levels, measures, scores, slices, trainer
+from mammotrain import (
+    baselines,
+    collapse,
+    distributed,
+    levels,
+    measures,
+    scores,
+    slices,
+    trainer,
+)
 from mammotrain.contracts import Draws, Output, Shown, Weighs
 from mammotrain.outlines import Outlines
 from mammotrain.priors import Prior, of_labels
 from mammotrain.report import assemble as reports
 from mammotrain.report import page
+from mammotrain.report.assemble import Priors
 from mammotrain.report.segmentation import Masks
 from mammotrain.scores import Scores
 from mammotrain.setup import Setup
@@ -123,7 +133,15 @@ def prior_of(setup: Setup) -> Prior:
 def report(
     setup: Setup, scored: Scored, validation: Scores, prior: Prior | None, *, split: str
 ) -> dict[str, Any]:
-    """Return the content of report.json: the model beside the baselines."""
+    """Return the content of report.json: the model beside the baselines.
+
+    Args:
+        setup: Whose table the samples are of.
+        scored: What is scored, corrected.
+        validation: What chooses the threshold, corrected.
+        prior: What both were corrected by.
+        split: Which samples these are, in words.
+    """
     others: dict[str, Judged | str] = {}
     for kind in kinds(setup):
         mine, theirs = (baseline(setup, kind, part) for part in (scored.scores, validation))
@@ -154,7 +172,7 @@ def summed_up(
     judged: Judged,
     measured: Measured,
     others: Mapping[str, Judged | str],
-    prior: Prior | None,
+    prior: Priors,
     *,
     split: str,
 ) -> dict[str, Any]:
@@ -165,7 +183,7 @@ def summed_up(
         judged: What is scored, and what chooses the threshold.
         measured: Measures of the same samples, in the same order.
         others: Baseline -> the same, or why there is none.
-        prior: What probabilities are corrected by.
+        prior: What probabilities were corrected by; of a cv each fold's own.
         split: Which samples these are, in words.
     """
     sources = [str(summary["source"]) for summary in setup.table.summaries]
@@ -174,19 +192,30 @@ def summed_up(
         data=" + ".join(sources),
         split=split,
         first=levels.first_of(sources),
-        prior=prior if prior is not None and prior.changes else None,
+        prior=prior,
         seed=setup.config.train.seed,
     )
     parts = slices.of_columns(setup.columns, rows_of(setup, judged.scores))
     folds = judged.scores.fold
     shown = parts if folds is None else {"fold": folds, **parts}
+    if judged.scores.source is not None and len(sources) > 1:
+        shown = {"source": judged.scores.source, **shown}
     found = reports.assemble(judged, about, others, shown)
+    found["trained"] = _trained(setup)
     found["input"] = {"member": setup.config.data.member, "masks": setup.masks_shown}
     extra = measures.estimates(measured, judged.scores.group, about.draws, about.seed)
     found["measures"] = {name: each.to_json() | {"level": "image"} for name, each in extra.items()}
     if (pictures := collapse.of_measures(measures.values(measured))) is not None:
         found["collapsed"] = pictures.to_json()
     return found
+
+
+def _trained(setup: Setup) -> dict[str, int]:
+    """Return how many samples of each class were learned from, copies not counted."""
+    copies = np.array([bool(value) for value in setup.columns["augmented"]], bool)
+    classes = setup.task.classes[setup.taught[~copies[setup.taught]]]
+    counts = np.bincount(classes[classes >= 0], minlength=len(setup.task.score_names))
+    return dict(zip(setup.task.score_names, counts.tolist(), strict=True))
 
 
 def picture(setup: Setup, key: str) -> NDArray[np.uint8] | None:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from mammoprep.core.errors import ConfigError, DamageError
-from mammotrain import checkpoint, folder, setup
+from mammotrain import checkpoint, folder, priors, setup
 from mammotrain import config as configs
 from mammotrain.checkpoint import Checkpoint
 from mammotrain.config import RunConfig
@@ -21,7 +21,7 @@ from mammotrain.priors import Prior
 from mammotrain.report import assemble
 from mammotrain.scores import read as read_scores
 from mammotrain.setup import Setup
-from mammotrain.thresholds import Judged
+from mammotrain.thresholds import Fixed, Judged
 
 SIDES = ("fold", "by", "left_out")
 
@@ -44,27 +44,35 @@ class Reported:
         return assemble.prior_of(self.report)
 
     @property
-    def threshold(self) -> float | None:
-        """Its threshold, chosen on its validation samples; None when there is none."""
-        found = self.report["threshold"]
-        return float(found) if isinstance(found, int | float) else None
+    def threshold(self) -> Fixed | None:
+        """Its threshold, chosen on its validation samples, of a cv by fold; None without any."""
+        return _fixed(self.report["threshold"])
 
     @property
-    def thresholds_above(self) -> dict[str, float]:
-        """Those of its breasts and patients, where there are any: level -> threshold."""
-        found = {level: self.report["levels"][level].get("threshold") for level in LEVELS[1:]}
-        return {
-            level: float(each) for level, each in found.items() if isinstance(each, int | float)
-        }
+    def thresholds_above(self) -> dict[str, Fixed]:
+        """Those of its breasts, exams and patients, where there are any: level -> threshold."""
+        told = self.report["levels"]
+        found = {n: _fixed((told.get(n) or {}).get("threshold")) for n in LEVELS[1:]}
+        return {level: each for level, each in found.items() if each is not None}
 
     def judged(self) -> Judged:
-        """Return its scores with the probabilities and the threshold of its report.
+        """Return its scores with the thresholds of its report.
 
         Raises:
             ConfigError: scores.csv cannot be read.
         """
-        judged = Judged(read_scores(self.place / "scores.csv"), None, self.threshold)
-        return assemble.corrected(judged, self.prior)
+        found = read_scores(self.place / "scores.csv")
+        if found.raw is None and self.prior is not None:  # of before both columns were written
+            found = priors.corrected(found, self.prior)
+        reason = str(self.report.get("threshold_reason", ""))
+        return Judged(found, None, self.threshold, self.thresholds_above, reason=reason)
+
+
+def _fixed(found: Any) -> Fixed | None:
+    """Return what a report tells of a threshold: a number, numbers by fold, or nothing."""
+    if isinstance(found, Mapping):
+        return {str(fold): float(each) for fold, each in found.items()}
+    return float(found) if isinstance(found, int | float) else None
 
 
 @dataclass(frozen=True)

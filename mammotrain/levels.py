@@ -58,6 +58,7 @@ def aggregate(scores: Scores, level: str, how: str = "mean") -> Scores:
         values,
         scores.names,
         None if scores.fold is None else scores.fold[first],
+        source=None if scores.source is None else scores.source[first],
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoprep.stats import resampling
 from mammotrain import bootstrap
 from mammotrain.bootstrap import Estimate
 
@@ -53,11 +54,11 @@ def estimates(
     if not pairs:
         return {}
     owners, places = np.unique(group, return_inverse=True)
-    counts = np.concatenate(list(bootstrap.draws(len(owners), number, seed, number)))
+    counts = np.concatenate(list(resampling.draws(len(owners), number, seed, number)))
     return {name: _estimate(pair, places, counts) for name, pair in pairs.items()}
 
 
-def _estimate(pair: Floats, places: NDArray[np.intp], counts: bootstrap.Counts) -> Estimate:
+def _estimate(pair: Floats, places: NDArray[np.intp], counts: resampling.Counts) -> Estimate:
     sums = np.zeros((counts.shape[1], 2))
     np.add.at(sums, places, pair)
     bearing = int(np.count_nonzero(sums[:, 1]))
@@ -66,7 +67,7 @@ def _estimate(pair: Floats, places: NDArray[np.intp], counts: bootstrap.Counts) 
         return Estimate(_ratio(pair.sum(axis=0)), reason=few)
     above, below = (counts @ sums).T
     drawn = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
-    ends = bootstrap.interval(drawn)
+    ends = resampling.interval(drawn)
     value = _ratio(pair.sum(axis=0))
     return Estimate(value, reason=bootstrap.UNDEFINED) if ends is None else Estimate(value, *ends)
 

@@ -5,19 +5,26 @@ it never sees the samples that are scored.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
 
-from mammotrain import ranking
+from mammoprep.stats import ranking
+from mammoprep.stats.ranking import Ranked, Ranking, Wanted
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
+Places = NDArray[np.intp]
 
 BINS = 15  # of equal width, for the calibration error
+# Points of the curve of the scored samples: no threshold that anybody could have chosen before.
 SPECIFICITIES = {"sensitivity_at_specificity_90": 0.90, "sensitivity_at_specificity_95": 0.95}
+RECALLS = {f"sensitivity_at_recall_{share}": share / 100 for share in (3, 5, 10)}
+SENSITIVITIES = {"specificity_at_sensitivity_90": 0.90}
+WANTED = Wanted(
+    tuple(SPECIFICITIES.values()), tuple(RECALLS.values()), tuple(SENSITIVITIES.values())
+)
 BINARY = (
     "auroc",
     "average_precision",
@@ -27,6 +34,8 @@ BINARY = (
     "sensitivity",
     "specificity",
     *SPECIFICITIES,
+    *RECALLS,
+    *SENSITIVITIES,
     "pf1",
     "pf1_binarised",
     "brier",
@@ -65,40 +74,61 @@ def decide(values: Floats, threshold: float | Floats | None) -> Labels | None:
     return None if threshold is None else np.asarray(values[:, 1] >= threshold, np.int64)
 
 
-def point(label: Labels, values: Floats, threshold: float | Floats | None) -> dict[str, float]:
+def point(
+    label: Labels,
+    values: Floats,
+    threshold: float | Floats | None,
+    strata: Places | None = None,
+) -> dict[str, float]:
     """Return every metric of some samples; NaN where it is not defined.
 
     Args:
         label: (n,) classes, all known.
         values: (n, classes) probabilities.
         threshold: See ``decide``. Not chosen on these samples.
+        strata: (n,) see ``Scores.strata``; None for all together.
     """
     said = decide(values, threshold)
     sums = {name: part.sum(axis=0)[None] for name, part in parts(label, values, said).items()}
-    found = {name: float(value[0]) for name, value in from_sums(sums).items()}
-    found |= _ranked(label, values)
-    return {name: found.get(name, np.nan) for name in names(values.shape[1])}
-
-
-def _ranked(label: Labels, values: Floats) -> dict[str, float]:
-    """Metrics of the order alone: those of scikit-learn, and of the ROC curve."""
-    if values.shape[1] > 2:
-        each = [_auroc(label == place, values[:, place]) for place in range(values.shape[1])]
-        return {"macro_auroc": float(mean(np.array([each]))[0])}
-    positive, score = label == 1, values[:, 1]
-    found = {"auroc": _auroc(positive, score), "average_precision": np.nan}
-    if positive.any() and not positive.all():  # of positives alone any order has 1
-        found["average_precision"] = float(average_precision_score(positive, score))
-    single = ranking.rank(positive, score, np.zeros(len(label), np.intp))
-    at = ranking.measure(single, np.ones((1, 1), np.int32), tuple(SPECIFICITIES.values()))
-    return found | {
-        name: float(value[0]) for name, value in zip(SPECIFICITIES, at.sensitivity, strict=True)
+    found = from_sums(sums)
+    group = np.zeros(len(label), np.intp)
+    found |= from_rankings(rankings(label, values, group, strata), np.ones((1, 1), np.int32))
+    return {
+        name: float(found[name][0]) if name in found else np.nan for name in names(values.shape[1])
     }
 
 
-def _auroc(positive: NDArray[np.bool_], score: Floats) -> float:
-    both = positive.any() and not positive.all()
-    return float(roc_auc_score(positive, score)) if both else np.nan
+def rankings(
+    label: Labels, values: Floats, group: Places, strata: Places | None = None
+) -> list[list[Ranking]]:
+    """Return the rankings of each class against the rest; of two classes only the second's."""
+    classes = range(values.shape[1]) if values.shape[1] > 2 else (1,)
+    return [ranking.rank(label == c, values[:, c], group, strata) for c in classes]
+
+
+def from_rankings(
+    orders: Sequence[Sequence[Ranking]], counts: NDArray[np.int32]
+) -> dict[str, Floats]:
+    """Return the metrics of the order alone, (draws,) each.
+
+    Args:
+        orders: Of ``rankings``.
+        counts: (draws, groups) how often each group was drawn.
+    """
+    if len(orders) > 1:
+        each = np.stack([ranking.measure(order, counts).auroc for order in orders], axis=1)
+        return {"macro_auroc": mean(each)}
+    return _of_curve(ranking.measure(orders[0], counts, WANTED))
+
+
+def _of_curve(ranked: Ranked) -> dict[str, Floats]:
+    return {
+        "auroc": ranked.auroc,
+        "average_precision": ranked.average_precision,
+        **dict(zip(SPECIFICITIES, ranked.at_specificity, strict=True)),
+        **dict(zip(RECALLS, ranked.at_recall, strict=True)),
+        **dict(zip(SENSITIVITIES, ranked.at_sensitivity, strict=True)),
+    }
 
 
 def pf1(positive: NDArray[np.bool_], score: Floats) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.core.errors import ConfigError
+from mammotrain.scores import Scores
 
 Floats = NDArray[np.float64]
 
@@ -77,3 +78,10 @@ def correct(values: Floats, prior: Prior) -> Floats:
     total = odds.sum(axis=1, keepdims=True)
     # A sample that is surely of a class that does not occur has no odds at all: it stays.
     return np.where(total > 0, odds / np.where(total > 0, total, 1.0), values)
+
+
+def corrected(scores: Scores, prior: Prior | None) -> Scores:
+    """Return scores judged by probabilities for the natural prevalence; see ``correct``."""
+    if prior is None or not prior.changes:
+        return scores
+    return scores.corrected(correct(scores.given, prior))

@@ -1,10 +1,10 @@
 """A finished run and shards -> scores and a report; nothing is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mammotrain import distributed, evaluate, finished, folder, setup
+from mammotrain import distributed, evaluate, finished, folder, priors, setup
 from mammotrain.thresholds import Judged
 from mammotrain.watching import Watcher
 
@@ -49,6 +49,7 @@ def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
             f"({made.roles.name})."
         )
         scored = evaluate.score(made, model, made.roles.score, draw=True)
+        scored = replace(scored, scores=priors.corrected(scored.scores, run.prior))
         judged = Judged(scored.scores, None, run.threshold, run.thresholds_above)
         others: dict[str, Judged | str] = dict.fromkeys(evaluate.kinds(made), NOT_AT_HAND)
         split = made.roles.name

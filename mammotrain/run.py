@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -22,6 +22,7 @@ from mammotrain import (
     optim,
     placement,
     pretrained,
+    priors,
     rehearsal,
     setup,
     trackers,
@@ -283,9 +284,11 @@ def _finish(made: Setup, job: Job, out: Path) -> Outcome:
     """Score with the best weights, and write what a person looks at."""
     trainer.restore(job, checkpoint.best(job.folder))
     model = job.scored_model
-    scored = evaluate.score(made, model, made.roles.score, draw=True)
-    validation = evaluate.score(made, model, made.roles.validate).scores
     prior, split = evaluate.prior_of(made), made.roles.name
+    scored = evaluate.score(made, model, made.roles.score, draw=True)
+    scored = replace(scored, scores=priors.corrected(scored.scores, prior))
+    validation = evaluate.score(made, model, made.roles.validate).scores
+    validation = priors.corrected(validation, prior)
     found = evaluate.report(made, scored, validation, prior, split=split)
     if made.world.leads:
         evaluate.write(out, found, scored, folder.read_log(out), made)

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from mammotrain.scores import Scores
 
 Floats = NDArray[np.float64]
+Fixed = float | Mapping[str, float]
+NOBODY = "no validation samples to choose a threshold on"
+SLACK = 1e-9  # so that 90 % of 10 negatives are 9 and not 9.0000001
 
 
 @dataclass(frozen=True)
@@ -17,18 +20,19 @@ class Judged:
 
     Attributes:
         scores: What is scored.
-        validation: Scores of samples of other groups, or None. Not needed with folds: there the
-            other folds choose.
-        fixed: A threshold that needs no choosing, or None.
-        fixed_above: The same for breasts and patients: level -> threshold.
+        validation: Scores of samples of other groups, or None.
+        fixed: A threshold that needs no choosing, one by fold for scores of several folds, or None.
+        fixed_above: The same for breasts, exams and patients, by level.
         specificity: At which the threshold lies; None for that of the highest F1.
+        reason: Why there are no validation samples, where somebody knows it.
     """
 
     scores: Scores
     validation: Scores | None = None
-    fixed: float | None = None
-    fixed_above: Mapping[str, float] = field(default_factory=dict)
+    fixed: Fixed | None = None
+    fixed_above: Mapping[str, Fixed] = field(default_factory=dict)
     specificity: float | None = None
+    reason: str = ""
 
     def choose(self, others: Scores) -> float | None:
         """Return the threshold by other samples; None when these do not tell."""
@@ -89,37 +93,38 @@ def at_specificity(score: Floats, specificity: float) -> float | None:
     """
     if not score.size:
         return None
-    return float(np.nextafter(np.quantile(score, specificity, method="higher"), np.inf))
+    below = int(np.ceil(specificity * score.size - SLACK))
+    ordered = np.sort(score)
+    return float(np.nextafter(ordered[below - 1], np.inf) if below else ordered[0])
 
 
 def of(judged: Judged) -> Threshold:
     """Return the threshold for the samples that are scored, chosen on none of them.
 
-    Two classes only; with more the most probable class is said and no threshold is needed.
+    Two classes only; with more the most probable class is said and no threshold is needed. Each
+    fold has its own, by the validation samples of its own model: what another model makes of its
+    samples says nothing about this one's scale.
     """
     scores = judged.scores
     if len(scores.names) > 2:
         return Threshold(None, None, "the most probable class is said")
+    if isinstance(judged.fixed, Mapping):
+        return _by_fold(scores, judged.fixed)
     if judged.fixed is not None:
         return Threshold(np.full(len(scores), judged.fixed), judged.fixed)
-    if judged.validation is not None:
-        found = judged.choose(judged.validation)
-        if found is None:
-            return Threshold(None, None, "the validation samples hold only one class")
-        return Threshold(np.full(len(scores), found), found)
-    if scores.fold is not None:
-        return _by_fold(judged, scores.fold)
-    return Threshold(None, None, "no validation samples to choose a threshold on")
+    if judged.validation is None or not len(judged.validation):
+        return Threshold(None, None, judged.reason or NOBODY)
+    found = judged.choose(judged.validation)
+    if found is None:
+        return Threshold(None, None, "the validation samples hold only one class")
+    return Threshold(np.full(len(scores), found), found)
 
 
-def _by_fold(judged: Judged, folds: NDArray[np.str_]) -> Threshold:
-    scores = judged.scores
-    each, shown = np.empty(len(scores)), {}
-    for fold in np.unique(folds):
-        inside = folds == fold
-        found = judged.choose(scores.take(~inside))
-        if found is None:
-            return Threshold(None, None, f"the folds other than {fold} hold only one class")
-        each[inside] = found
-        shown[str(fold)] = found
-    return Threshold(each, shown)
+def _by_fold(scores: Scores, fixed: Mapping[str, float]) -> Threshold:
+    if scores.fold is None:
+        return Threshold(None, None, "thresholds by fold, and the scores do not tell folds")
+    folds = [str(fold) for fold in np.unique(scores.fold)]
+    if missing := [fold for fold in folds if fold not in fixed]:
+        return Threshold(None, None, f"{', '.join(missing)}: {NOBODY}")
+    each = np.array([fixed[str(fold)] for fold in scores.fold], np.float64)
+    return Threshold(each, {fold: fixed[fold] for fold in folds})

@@ -116,7 +116,8 @@ def open_panel(place: Path) -> Panel:
     """
     run = finished.open_run(place)
     if not run.is_cv:
-        return Panel(place, (_member(run, run.threshold),), run.prior)
+        alone = None if isinstance(run.threshold, Mapping) else run.threshold
+        return Panel(place, (_member(run, alone),), run.prior)
     thresholds = run.report["threshold"] or {}
     runs = [finished.open_run(path) for path in finished.parts_of(place)]
     parts = [

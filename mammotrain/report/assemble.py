@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mammotrain import bootstrap, collapse, levels, metrics, priors, slices
+from mammotrain import bootstrap, collapse, folds, levels, metrics, slices
 from mammotrain.bootstrap import Drawn, Estimate
 from mammotrain.priors import Prior
 from mammotrain.scores import Scores
@@ -23,6 +23,7 @@ GAIN = ("auroc", "macro_auroc")
 MAJORITY_THRESHOLD = 0.5
 
 Json = dict[str, Any]
+Priors = Prior | Mapping[str, Prior | None] | None
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class About:
         recipe: Its name.
         data: What it was scored on, in words.
         split: ``fold0``, ``test``, ``fold0+test``, or ``cv``.
-        prior: What to correct the probabilities by, where sampling changed the prevalence.
+        prior: What the probabilities were corrected by, of a cv each fold's own; None where they
+            were not.
         combine: ``mean`` or ``max``: from images to breasts and patients.
         first: The level that the report begins with, where there is it; see ``levels.first_of``.
         draws: Resamples of the bootstrap; 0 for no intervals.
@@ -43,7 +45,7 @@ class About:
     recipe: str
     data: str
     split: str
-    prior: Prior | None = None
+    prior: Priors = None
     combine: str = "mean"
     first: str = "image"
     draws: int = bootstrap.DRAWS
@@ -59,7 +61,7 @@ def assemble(
     """Return the content of ``report.json``: plain JSON values, no NaN.
 
     Args:
-        judged: Scores as ``scores.csv`` has them, and the validation samples' or folds.
+        judged: Scores, corrected where they are to be, and the validation samples' or thresholds.
         about: What was run.
         baselines: Name -> the same for a baseline, on the same samples; or why there is none.
             ``majority`` says the most frequent class and needs no threshold.
@@ -69,10 +71,9 @@ def assemble(
     Raises:
         ConfigError: no sample has a label, or a baseline was asked about other samples.
     """
-    judged = corrected(judged, about.prior)
     threshold = of(judged)
     drawn = bootstrap.draw(judged.scores, threshold, about.draws, about.seed)
-    upper = {level: _level(judged, level, about) for level in ("breast", "patient")}
+    upper = {level: _level(judged, level, about) for level in levels.LEVELS[1:]}
     first = about.first if (upper.get(about.first) or {}).get("n") else "image"
     said = metrics.decide(judged.scores.values, threshold.each)
     return {
@@ -96,19 +97,9 @@ def assemble(
             name: _slice(judged, threshold, texts, about)
             for name, texts in sorted((parts or {}).items())
         },
-        "bootstrap": {"draws": about.draws, "seed": about.seed, "unit": "group"},
+        "bootstrap": _bootstrap(judged.scores, about),
+        **folds.described(drawn),
     }
-
-
-def corrected(judged: Judged, prior: Prior | None) -> Judged:
-    """Return the same with probabilities for the natural prevalence; see ``priors.correct``."""
-    if prior is None or not prior.changes:
-        return judged
-    scores = judged.scores.with_values(priors.correct(judged.scores.values, prior))
-    validation = judged.validation
-    if validation is not None:
-        validation = validation.with_values(priors.correct(validation.values, prior))
-    return replace(judged, scores=scores, validation=validation)
 
 
 def write(path: Path, report: Mapping[str, Any]) -> None:
@@ -119,15 +110,31 @@ def write(path: Path, report: Mapping[str, Any]) -> None:
 
 
 def prior_of(report: Mapping[str, Any]) -> Prior | None:
-    """Return what the probabilities of a report were corrected by."""
+    """Return what the probabilities of a run's report were corrected by; of a cv None."""
     found = report["prior"]
-    return None if found is None else Prior(tuple(found["sampled"]), tuple(found["natural"]))
+    told = found is not None and "sampled" in found
+    return Prior(tuple(found["sampled"]), tuple(found["natural"])) if told else None
 
 
-def _prior(prior: Prior | None) -> Json | None:
+def _prior(prior: Priors) -> Json | None:
+    if isinstance(prior, Mapping):
+        each = {name: _prior(one) for name, one in prior.items()}
+        return {"folds": each} if any(each.values()) else None
     if prior is None or not prior.changes:
         return None
     return {"sampled": list(prior.sampled), "natural": list(prior.natural)}
+
+
+def _bootstrap(scores: Scores, about: About) -> Json:
+    """Return how resamples were drawn, and what intervals made of them do not cover."""
+    apart = scores.strata is not None
+    return {
+        "draws": about.draws,
+        "seed": about.seed,
+        "unit": "group",
+        "strata": ["fold" if scores.fold is not None else "source", "class"] if apart else [],
+        "covers": folds.covers(scores),
+    }
 
 
 def _counts(scores: Scores) -> Json:
@@ -156,7 +163,7 @@ def _threshold(threshold: Threshold, judged: Judged) -> Json:
 
 def _rule(judged: Judged) -> str:
     """Return how a threshold was chosen, in words."""
-    if judged.fixed is not None:
+    if judged.fixed is not None and not isinstance(judged.fixed, Mapping):
         return "as it was chosen by the run"
     if judged.specificity is None:
         return "the highest F1"
@@ -201,9 +208,11 @@ def _baseline(drawn: Drawn, name: str, other: Judged | str, about: About) -> Jso
         return {"metrics": None, "reason": other}
     if name == "majority" and len(other.scores.names) == 2:
         other = replace(other, fixed=MAJORITY_THRESHOLD)
-    baseline = bootstrap.draw(other.scores, of(other), about.draws, about.seed)
+    chosen = of(other)
+    baseline = bootstrap.draw(other.scores, chosen, about.draws, about.seed)
     found = bootstrap.differences(drawn, baseline, GAIN)
     return {
+        "threshold": chosen.shown,
         "metrics": _metrics(baseline.estimates(), "image"),
         "gain": {metric: _plain(difference) for metric, difference in found.items()},
     }

@@ -12,6 +12,7 @@ Floats = NDArray[np.float64]
 Point = tuple[float, float]
 
 CLASSES = 8  # as many colours as there are
+RECALLS = 201  # points of a mean curve
 SHARES = 25  # bars of the histogram
 
 
@@ -22,7 +23,7 @@ def of_scores(scores: Scores, confusion: NDArray[np.int64] | None) -> list[Plot]
         scores: All labelled, corrected as the report's figures are.
         confusion: The table at the chosen threshold, which is marked on the curves; or None.
     """
-    if len(np.unique(scores.label)) < 2:
+    if not any(_apart(scores.label == each, scores) for each in np.unique(scores.label)):
         return []
     if len(scores.names) > 2:
         return [_one_versus_rest(scores), _calibration(scores)]
@@ -46,8 +47,36 @@ def _mark(x: float, y: float) -> Line:
     return Line(np.array([x]), np.array([y]), "mark", "chosen threshold", dots=True)
 
 
+def _apart(positive: NDArray[np.bool_], scores: Scores) -> list[tuple[NDArray[np.bool_], int]]:
+    """Return what is ranked apart and how many positives it has; one class alone is left out."""
+    strata = scores.strata
+    inside = [np.full(len(scores), True)]
+    if strata is not None:
+        inside = [strata == number for number in np.unique(strata)]
+    both = [rows for rows in inside if 0 < positive[rows].sum() < rows.sum()]
+    return [(rows, int(positive[rows].sum())) for rows in both]
+
+
+def _receiver(positive: NDArray[np.bool_], score: Floats, scores: Scores) -> tuple[Floats, Floats]:
+    """Return the points of a ROC curve, whose area is the AUROC of the report.
+
+    Of folds that is the mean of their curves at each specificity, weighed by their pairs.
+    """
+    parts = _apart(positive, scores)
+    curves = [roc_curve(positive[rows], score[rows], drop_intermediate=False) for rows, _ in parts]
+    if len(parts) == 1:
+        return curves[0][0], curves[0][1]
+    false = np.unique(np.concatenate([each[0] for each in curves]))
+    weights = [count * (int(rows.sum()) - count) for rows, count in parts]
+    # a step is a jump: what comes before it (numpy takes the last of equal places), what after
+    before = [np.interp(-false, -x[::-1], y[::-1]) for x, y, _ in curves]
+    after = [np.interp(false, x, y) for x, y, _ in curves]
+    heights = [np.average(each, axis=0, weights=weights) for each in (before, after)]
+    return np.repeat(false, 2), np.stack(heights, axis=1).ravel()
+
+
 def _roc(scores: Scores, confusion: NDArray[np.int64] | None) -> Plot:
-    false, true, _ = roc_curve(scores.label == 1, scores.values[:, 1])
+    false, true = _receiver(scores.label == 1, scores.values[:, 1], scores)
     lines = [_guide([0, 1], [0, 1], "chance"), Line(*thinned(false, true))]
     if confusion is not None:
         sides = confusion.sum(axis=1)
@@ -57,9 +86,9 @@ def _roc(scores: Scores, confusion: NDArray[np.int64] | None) -> Plot:
 
 def _one_versus_rest(scores: Scores) -> Plot:
     lines = [_guide([0, 1], [0, 1], "chance")]
-    present = np.unique(scores.label)
+    present = [each for each in np.unique(scores.label) if _apart(scores.label == each, scores)]
     for colour, place in enumerate(int(each) for each in present[:CLASSES]):
-        false, true, _ = roc_curve(scores.label == place, scores.values[:, place])
+        false, true = _receiver(scores.label == place, scores.values[:, place], scores)
         lines.append(Line(*thinned(false, true), f"c{colour}", scores.names[place]))
     title = "ROC, each class against the rest"
     title += f" (the first {CLASSES})" if len(present) > CLASSES else ""
@@ -68,16 +97,30 @@ def _one_versus_rest(scores: Scores) -> Plot:
 
 def _precision_recall(scores: Scores, confusion: NDArray[np.int64] | None) -> Plot:
     positive = scores.label == 1
-    precision, recall, _ = precision_recall_curve(positive, scores.values[:, 1])
     share = float(positive.mean())
-    # The last point, (0, 1), is a convention and no threshold's; a line to it would mislead.
-    precision[-1] = precision[-2]
     lines = [_guide([0, 1], [share, share], "prevalence")]
-    lines.append(Line(*thinned(recall, precision)))
+    lines.append(Line(*thinned(*_retrieval(positive, scores.values[:, 1], scores))))
     if confusion is not None and confusion[:, 1].any():
         hits = confusion[1, 1]
         lines.append(_mark(hits / confusion[1].sum(), hits / confusion[:, 1].sum()))
     return draw("Precision and recall", _unit("recall (sensitivity)"), _unit("precision"), lines)
+
+
+def _retrieval(positive: NDArray[np.bool_], score: Floats, scores: Scores) -> tuple[Floats, Floats]:
+    """Return recall and precision; of folds the mean at each recall, weighed by positives."""
+    parts = _apart(positive, scores)
+    curves = []
+    for rows, _ in parts:
+        precision, recall, _ = precision_recall_curve(positive[rows], score[rows])
+        # The last point, (0, 1), is a convention and no threshold's; a line to it would mislead.
+        precision[-1] = precision[-2]
+        curves.append((recall[::-1], precision[::-1]))
+    if len(curves) == 1:
+        return curves[0]
+    recall = np.linspace(0, 1, RECALLS)
+    # a recall is reached at the first point that has at least as much
+    each = [p[np.minimum(np.searchsorted(r, recall), len(r) - 1)] for r, p in curves]
+    return recall, np.average(each, axis=0, weights=[count for _, count in parts])
 
 
 def _calibration(scores: Scores) -> Plot:

@@ -13,8 +13,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mammoprep.core.text import visible
-from mammotrain import priors
-from mammotrain.report import assemble, curves, pictures, segmentation, tables, training
+from mammotrain.report import by_fold, curves, pictures, segmentation, tables, training
 from mammotrain.report.pictures import Picture
 from mammotrain.report.segmentation import NO_MASKS, Masks
 from mammotrain.scores import Scores
@@ -33,14 +32,11 @@ def render(
         report: What ``assemble.assemble`` returned, or report.json.
         log: Rows of log.jsonl, in order; may be empty. A step has ``step`` and numbers by name, a
             validation has ``validation``, a mapping of metrics.
-        scores: As scores.csv has them; corrected here as the report says.
+        scores: What the report's figures are of.
         picture: Gives a sample's picture by its key; see ``pictures.sheets``.
         masks: Of a task that segments; rows of the measures are those of ``scores``.
     """
     shown = scores.labelled()
-    prior = assemble.prior_of(report)
-    if prior is not None:
-        shown = shown.with_values(priors.correct(shown.values, prior))
     table = report["confusion"]
     decisions = None if table is None else np.array(table, np.int64)
     context = {
@@ -51,6 +47,7 @@ def render(
         "measures": tables.measures(report),
         "baselines": tables.baselines(report),
         "slices": tables.slices(report),
+        "folds": by_fold.table(report),
         "confusion": tables.confusion(report),
         "curves": curves.of_scores(shown, decisions),
         "training": training.curves(log),

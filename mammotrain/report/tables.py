@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mammotrain.report import by_fold
+
 Json = Mapping[str, Any]
 
 TITLES = {
@@ -15,8 +17,12 @@ TITLES = {
     "balanced_accuracy": "Balanced accuracy",
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
-    "sensitivity_at_specificity_90": "Sensitivity at 90 % specificity",
-    "sensitivity_at_specificity_95": "Sensitivity at 95 % specificity",
+    "sensitivity_at_specificity_90": "Sensitivity at 90 % specificity, read off this curve",
+    "sensitivity_at_specificity_95": "Sensitivity at 95 % specificity, read off this curve",
+    "sensitivity_at_recall_3": "Sensitivity at 3 % recall rate, read off this curve",
+    "sensitivity_at_recall_5": "Sensitivity at 5 % recall rate, read off this curve",
+    "sensitivity_at_recall_10": "Sensitivity at 10 % recall rate, read off this curve",
+    "specificity_at_sensitivity_90": "Specificity at 90 % sensitivity, read off this curve",
     "pf1": "pF1, of probabilities",
     "pf1_binarised": "pF1, of decisions",
     "brier": "Brier score",
@@ -49,6 +55,10 @@ TOLD = {
     "are too good, and so are the scores.",
 }
 NO_INTERVAL = "no interval"
+COLUMNS = (
+    "scores.csv has both: score_ as the model gave it, corrected_ as judged here, which is what "
+    "the threshold fits"
+)
 CONFUSION = 12  # classes of which every cell is shown
 PAIRS = 20
 
@@ -124,7 +134,7 @@ def alarms(report: Json) -> list[str]:
     """Return what a reader must know before believing the scores."""
     name = main_metric(report)
     level, metrics = first_level(report)
-    found = first_alarms(report)
+    found = [*first_alarms(report), *by_fold.alarms(report)]
     ends = metrics[name]["ci95"]
     if ends is None:
         found.append(f"{_named(name, level)} has no interval: {metrics[name]['reason']}.")
@@ -170,31 +180,39 @@ def _threshold(report: Json) -> str:
     rule = report.get("threshold_rule", "chosen")  # not told in reports of before
     if isinstance(shown, Mapping):
         each = ", ".join(f"{value:.3f} for {fold}" for fold, value in shown.items())
-        return f"{rule} on the other folds: {each}"
+        return f"{rule} on each fold's own validation samples: {each}"
     return f"{shown:.4g}, {rule} on the validation samples"
 
 
 def _intervals(bootstrap: Json) -> str:
     if not bootstrap["draws"]:
         return "not computed"
-    return f"95 %, {bootstrap['draws']:,} resamples of whole groups"
+    apart = " and ".join(bootstrap.get("strata", ()))
+    drawn = f", drawn by {apart}" if apart else ""
+    covers = bootstrap.get("covers", "")
+    told = f"; {covers}" if covers else ""
+    return f"95 %, {bootstrap['draws']:,} resamples of whole groups{drawn}{told}"
 
 
 def _prior(report: Json) -> str:
+    if (parts := report["prior"].get("folds")) is not None:
+        count = sum(each is not None for each in parts.values())
+        return (
+            "corrected to the prevalence of each fold's own training split "
+            f"({count} of {len(parts)} folds). {COLUMNS}"
+        )
     sampled, natural = report["prior"]["sampled"], report["prior"]["natural"]
     each = [
         f"{name} {100 * new:.2f} % instead of {100 * old:.2f} %"
         for name, new, old in zip(report["classes"], natural, sampled, strict=True)
     ]
-    return (
-        f"corrected to the prevalence of the training split: {', '.join(each)}. scores.csv holds "
-        "them as the model gave them: the threshold fits it only after the correction"
-    )
+    return f"corrected to the prevalence of the training split: {', '.join(each)}. {COLUMNS}"
 
 
 def scores(report: Json) -> dict[str, Any]:
     """Return the metrics of image, breast and patient level, one row a metric."""
-    upper = {level: report["levels"][level] for level in ("breast", "patient")}
+    told = report["levels"]
+    upper = {level: told[level] for level in ("breast", "exam", "patient") if level in told}
     present = {IMAGE: report} | {k: v for k, v in upper.items() if v["n"] is not None}
     first = first_level(report)[0]
     present = {first: present[first]} | present

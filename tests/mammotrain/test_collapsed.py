@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import mammoprep
-from mammotrain import collapse, config, distributed, evaluate, finished, setup, summary
+from mammotrain import collapse, config, distributed, evaluate, finished, priors, setup, summary
 from mammotrain.config import RunConfig
 from mammotrain.data.splits import Side
 from mammotrain.report import assemble, page, tables
@@ -81,11 +81,11 @@ def test_constant_probabilities_are_flagged_whatever_they_are(classes: int, spre
 
 
 def test_a_correction_for_the_prevalence_hides_no_constant_and_makes_none() -> None:
-    prior = assemble.Prior((0.5, 0.5), (0.999, 0.001))
+    prior = priors.Prior((0.5, 0.5), (0.999, 0.001))
     for spread, kind in ((1e-3, "constant"), (0.2, None)):
         table = noise(make(), spread)
-        judged = assemble.corrected(Judged(table), prior)
-        assert (collapse.of_scores(judged.scores).kind == "constant") == (kind == "constant")
+        corrected = priors.corrected(table, prior)
+        assert (collapse.of_scores(corrected).kind == "constant") == (kind == "constant")
 
 
 def test_one_class_of_three_always_is_flagged_for_all_its_accuracy() -> None:

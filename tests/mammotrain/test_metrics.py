@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,9 @@ from scored import make, small
 from sklearn import metrics as oracle
 
 from mammoprep.core.errors import ConfigError
-from mammotrain import levels, metrics, priors, ranking, scores, slices, thresholds
+from mammoprep.stats import ranking
+from mammoprep.stats.ranking import Wanted
+from mammotrain import levels, metrics, priors, scores, slices, thresholds
 from mammotrain.priors import Prior
 from mammotrain.scores import Scores
 from mammotrain.thresholds import Judged
@@ -18,6 +21,7 @@ def expected_binary(label: np.ndarray, score: np.ndarray, threshold: float) -> d
     """Every metric of two classes by scikit-learn, or by the plainest loop."""
     said = (score >= threshold).astype(int)
     false, true, _ = oracle.roc_curve(label, score, drop_intermediate=False)
+    called = label.mean() * true + (1 - label.mean()) * false  # share that is called positive
     gaps = 0.0
     for low in range(metrics.BINS):
         inside = (score * metrics.BINS >= low) & (score * metrics.BINS < low + 1)
@@ -34,6 +38,11 @@ def expected_binary(label: np.ndarray, score: np.ndarray, threshold: float) -> d
         "specificity": oracle.recall_score(label, said, pos_label=0),
         "sensitivity_at_specificity_90": true[false <= 0.1 + 1e-9].max(),
         "sensitivity_at_specificity_95": true[false <= 0.05 + 1e-9].max(),
+        **{
+            f"sensitivity_at_recall_{share}": true[called <= share / 100 + 1e-9].max()
+            for share in (3, 5, 10)
+        },
+        "specificity_at_sensitivity_90": 1 - false[true >= 0.9 - 1e-9].min(),
         "pf1": challenge_pf1(label, score),
         "pf1_binarised": challenge_pf1(label, said),
         "brier": oracle.brier_score_loss(label, score),
@@ -92,17 +101,22 @@ def test_the_ranking_of_weighed_groups_equals_sklearn_with_weights() -> None:
     owners, group = np.unique(table.group, return_inverse=True)
     counts = np.random.default_rng(1).integers(0, 4, (6, len(owners))).astype(np.int32)
     order = ranking.rank(table.label == 1, table.values[:, 1], group)
-    found = ranking.measure(order, counts, (0.9,))
+    found = ranking.measure(order, counts, Wanted((0.9,), (0.05,), (0.8,)))
     for draw, weight in enumerate(counts[:, group]):
         args = (table.label[weight > 0], table.values[weight > 0, 1])
         weights = {"sample_weight": weight[weight > 0]}
         false, true, _ = oracle.roc_curve(*args, drop_intermediate=False, **weights)
+        share = np.average(args[0], weights=weights["sample_weight"])
+        called = share * true + (1 - share) * false
         wanted = (
             oracle.roc_auc_score(*args, **weights),
             oracle.average_precision_score(*args, **weights),
             true[false <= 0.1 + 1e-9].max(),
+            true[called <= 0.05 + 1e-9].max(),
+            1 - false[true >= 0.8 - 1e-9].min(),
         )
-        here = (found.auroc[draw], found.average_precision[draw], found.sensitivity[0][draw])
+        points = (found.at_specificity, found.at_recall, found.at_sensitivity)
+        here = (found.auroc[draw], found.average_precision[draw], *(p[0][draw] for p in points))
         assert here == pytest.approx(wanted, abs=1e-12)
 
 
@@ -168,23 +182,36 @@ def test_the_threshold_is_chosen_on_validation_and_never_on_what_is_scored() -> 
     assert "no validation" in thresholds.of(Judged(make(seed=2))).reason
 
 
-def test_the_threshold_of_a_fold_is_chosen_on_the_other_folds() -> None:
-    parts = {name: make(seed=seed) for seed, name in enumerate(("fold0", "fold1", "fold2"))}
-    renamed = {name: renamed_keys(table, name) for name, table in parts.items()}
-    joined = scores.join(renamed)
-    found = thresholds.of(Judged(joined))
-    for fold in renamed:
-        others = joined.take(joined.fold != fold)
-        wanted = thresholds.choose(others.label == 1, others.values[:, 1])
-        assert set(found.each[joined.fold == fold]) == {wanted}
-        assert found.shown[fold] == wanted
+def test_each_fold_is_decided_at_the_threshold_of_its_own_model() -> None:
+    joined = scores.join({name: renamed_keys(make(seed=n), name) for n, name in enumerate("ab")})
+    found = thresholds.of(Judged(joined, fixed={"a": 0.2, "b": 0.7}))
+    assert found.shown == {"a": 0.2, "b": 0.7}
+    np.testing.assert_array_equal(found.each, np.where(joined.fold == "a", 0.2, 0.7))
+
+
+def test_without_a_threshold_of_one_fold_nothing_is_decided() -> None:
+    joined = scores.join({name: renamed_keys(make(seed=n), name) for n, name in enumerate("ab")})
+    found = thresholds.of(Judged(joined, fixed={"a": 0.2}))
+    assert found.each is None
+    assert found.reason.startswith("b: no validation samples")
+    assert thresholds.of(Judged(joined)).each is None
+
+
+@pytest.mark.parametrize(
+    ("negatives", "specificity", "below"),
+    [(10, 0.9, 9), (10, 0.95, 10), (20, 0.95, 19), (7, 0.9, 7), (10, 0.0, 0), (10, 1.0, 10)],
+)
+def test_as_many_negatives_are_below_the_threshold_as_the_specificity_asks_and_no_more(
+    negatives: int, specificity: float, below: int
+) -> None:
+    score = np.random.default_rng(0).permutation(np.arange(1, negatives + 1) / 100)
+    found = thresholds.at_specificity(score, specificity)
+    assert (score < found).sum() == below
 
 
 def renamed_keys(table: Scores, name: str) -> Scores:
     key = np.array([f"{name}_{each}" for each in table.key])
-    return Scores(
-        key, table.group, table.laterality, table.view, table.label, table.values, table.names
-    )
+    return replace(table, key=key)
 
 
 def test_a_breast_is_the_mean_of_its_views_and_a_view_that_of_its_images() -> None:
@@ -288,7 +315,10 @@ def test_scores_come_back_from_the_file_bit_for_bit(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(found, name), getattr(table, name))
     assert found.names == table.names
     header = path.read_text().split("\n")[0]
-    assert header == "key,group,laterality,view,label,score_a,score_b,score_c,fold"
+    assert header == (
+        "key,group,laterality,view,label,score_a,score_b,score_c,"
+        "corrected_a,corrected_b,corrected_c,exam,source,fold"
+    )
     assert not list(tmp_path.glob("*.partial"))
 
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from scored import make, small
+from sklearn.metrics import f1_score
 
 from mammoprep.core.errors import ConfigError
 from mammotrain import bootstrap, metrics, priors, scores, summary
@@ -143,22 +144,23 @@ def test_a_level_that_does_not_exist_says_why() -> None:
     assert found["levels"]["patient"]["n"] == 16
 
 
-def test_probabilities_are_corrected_before_anything_is_computed() -> None:
-    table, validation = make(), make(seed=8)
+def test_figures_are_of_corrected_probabilities_and_the_file_has_both(tmp_path: Path) -> None:
     prior = Prior((0.5, 0.5), (0.9, 0.1))
+    table, validation = (priors.corrected(make(seed=seed), prior) for seed in (0, 8))
     about = About("deq", "demo", "fold0", prior, draws=10)
     found = assemble.assemble(Judged(table, validation), about)
-    by_hand = Judged(
-        table.with_values(priors.correct(table.values, prior)),
-        validation.with_values(priors.correct(validation.values, prior)),
-    )
-    wanted = bootstrap.evaluate(by_hand, 10)
-    plain = assemble.assemble(Judged(table, validation), ABOUT)
+    by_hand = [part.with_values(priors.correct(part.given, prior)) for part in (table, validation)]
+    wanted = bootstrap.evaluate(Judged(*by_hand), 10)
+    plain = assemble.assemble(Judged(make(), make(seed=8)), ABOUT)
     for name in ("brier", "f1", "pf1", "auroc"):
         assert found["metrics"][name]["value"] == pytest.approx(wanted[name].value, abs=1e-6)
     assert found["metrics"]["auroc"]["value"] == plain["metrics"]["auroc"]["value"]
     assert found["metrics"]["brier"]["value"] != plain["metrics"]["brier"]["value"]
     assert assemble.prior_of(found) == prior
+    scores.write(tmp_path / "scores.csv", table)
+    read = scores.read(tmp_path / "scores.csv")
+    np.testing.assert_array_equal(read.given, make().values)
+    np.testing.assert_array_equal(read.values, table.values)
 
 
 def test_the_page_says_by_which_rule_the_threshold_was_chosen() -> None:
@@ -178,8 +180,10 @@ def test_the_page_says_by_which_rule_the_threshold_was_chosen() -> None:
     folded = scores.join({
         "fold0": table.take(np.arange(200)), "fold1": table.take(np.arange(200, 400))
     })  # fmt: skip
-    found = assemble.assemble(Judged(folded, specificity=0.9), ABOUT)
-    assert "a specificity of 90 % on the other folds" in page.render(found, [], folded, picture)
+    own = {"fold0": 0.3, "fold1": 0.4}
+    found = assemble.assemble(Judged(folded, fixed=own, specificity=0.9), ABOUT)
+    html = page.render(found, [], folded, picture)
+    assert "a specificity of 90 % on each fold&#39;s own validation samples: 0.300 for" in html
 
 
 def test_what_a_figure_is_of_stands_beside_it() -> None:
@@ -217,9 +221,14 @@ def test_folds_have_a_threshold_each() -> None:
     folded = scores.join({
         "fold0": table.take(np.arange(200)), "fold1": table.take(np.arange(200, 400))
     })  # fmt: skip
-    found = assemble.assemble(Judged(folded), ABOUT)
-    assert set(found["threshold"]) == {"fold0", "fold1"}
-    assert found["metrics"]["f1"]["value"] is not None
+    own = {"fold0": 0.3, "fold1": 0.6}
+    found = assemble.assemble(Judged(folded, fixed=own), ABOUT)
+    assert found["threshold"] == own
+    said = folded.values[:, 1] >= np.where(folded.fold == "fold0", 0.3, 0.6)
+    assert found["metrics"]["f1"]["value"] == pytest.approx(f1_score(folded.label, said), abs=1e-6)
+    assert found["folds"]["fold1"]["f1"] == pytest.approx(
+        f1_score(folded.label[200:], said[200:]), abs=1e-6
+    )
     assert "fold1" in page.render(found, [], folded, picture)
 
 

@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 import mammoprep
 from mammoprep.core.errors import ConfigError, DamageError
-from mammotrain import cli, comparison, config, finished, scores
+from mammotrain import cli, comparison, config, finished, priors, scores
 from mammotrain.ablation import Ablation, ablate
 from mammotrain.cross import cross
 from mammotrain.data.splits import Side
+from mammotrain.report import assemble
 from mammotrain.rescore import Request as Asked
 from mammotrain.rescore import rescore
 from mammotrain.run import Request, run
@@ -82,18 +83,43 @@ def splits_in(shards: Path) -> dict[str, str]:
     return dict(zip(table["key"].to_pylist(), table["split"].to_pylist(), strict=True))
 
 
-def test_pooled_auroc_is_that_of_scikit_learn_and_thresholds_are_of_the_other_folds(
+def test_the_auroc_of_a_cv_is_that_of_scikit_learn_per_fold_weighed_by_pairs(
     crossed: Path,
 ) -> None:
     report, pooled = report_of(crossed), scores.read(crossed / "scores.csv")
     assert report["split"] == "cv"
-    assert set(report["threshold"]) == set(report["slices"]["fold"]) == {"fold0", "fold1", "fold2"}
-    assert report["prior"] is not None  # balanced sampling changed the prevalence
-    judged = finished.open_run(crossed).judged().scores
-    expected = roc_auc_score(pooled.label, judged.values[:, 1])
+    folds = ["fold0", "fold1", "fold2"]
+    assert set(report["slices"]["fold"]) == set(report["folds"]) == set(folds)
+    each, pairs = [], []
+    for fold in folds:
+        inside = pooled.fold == fold
+        label, score = pooled.label[inside], pooled.values[inside, 1]
+        each.append(roc_auc_score(label, score))
+        pairs.append(label.sum() * (label == 0).sum())
+        assert report["folds"][fold]["auroc"] == pytest.approx(each[-1], abs=1e-6)
+    expected = np.average(each, weights=pairs)
     assert report["metrics"]["auroc"]["value"] == pytest.approx(expected, abs=1e-6)
+    whole = roc_auc_score(pooled.label, pooled.values[:, 1])
+    assert report["pooled"]["auroc"] == pytest.approx(whole, abs=1e-6)
+    assert report["spread"]["auroc"]["sd"] == pytest.approx(np.std(each, ddof=1), abs=1e-6)
+    assert report["baselines"]["majority"]["metrics"]["auroc"]["value"] == 0.5
     assert report["baselines"]["shortcut"]["metrics"]["auroc"]["value"] is not None
     assert "<svg" in (crossed / "report.html").read_text()
+
+
+def test_threshold_and_correction_of_a_fold_are_those_of_its_own_run(crossed: Path) -> None:
+    report = report_of(crossed)
+    runs = {fold: report_of(crossed / fold) for fold in report["folds"]}
+    assert report["threshold"] == {fold: each["threshold"] for fold, each in runs.items()}
+    assert report["prior"]["folds"] == {fold: each["prior"] for fold, each in runs.items()}
+    pooled = scores.read(crossed / "scores.csv")
+    for fold, each in runs.items():
+        inside = pooled.take(pooled.fold == fold)
+        own = inside.with_values(inside.given)
+        np.testing.assert_array_equal(
+            inside.values, priors.corrected(own, assemble.prior_of(each)).values
+        )
+    assert any(runs[fold]["prior"] for fold in runs)  # balanced sampling changed the prevalence
 
 
 def test_folds_that_are_finished_are_not_trained_again(crossed: Path, patches: Path) -> None:

@@ -1,0 +1,1 @@
+"""What figures rest on: ranking, resampling and shortcuts, once for both packages."""
