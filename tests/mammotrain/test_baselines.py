@@ -5,8 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import run_build
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from mammoprep.phantoms import rsna as rsna_phantom
@@ -159,9 +157,12 @@ def test_a_baseline_is_the_regression_of_the_datasets_own_check_to_the_last_bit(
     np.testing.assert_array_equal(found, same)
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["intensity", "metadata"]))
-def test_the_order_of_the_fitted_samples_changes_no_bit(seed: int, kind: str) -> None:
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["intensity", "metadata"])
+def test_the_order_of_the_fitted_samples_changes_no_bit(
+    seed: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shortcuts, "DIGITS", 17)  # rounding must not be what makes them equal
     label = labels()
     table = columns(label, brightness=0.3, age=3)
     mixed = np.random.default_rng(seed).permutation(TRAINING)
@@ -179,14 +180,15 @@ def test_a_category_is_chosen_by_the_fitted_samples_alone() -> None:
 
 def test_scales_come_from_the_fitted_samples_alone() -> None:
     table = {"labels.age": np.arange(N, dtype=float)}
+    table["labels.age"][TRAINING[::7]] = np.nan
     seen = shortcuts.design(shortcuts.BY_NAME["metadata"], table, TRAINING, WANTED)
     told = seen[: len(TRAINING)]
     np.testing.assert_allclose(told.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(told.std(axis=0), 1)
-    table["labels.age"][WANTED] = 1e9
+    table["labels.age"][WANTED] = -1e9
     again = shortcuts.design(shortcuts.BY_NAME["metadata"], table, TRAINING, WANTED)
     np.testing.assert_array_equal(again[: len(TRAINING)], told)
-    assert again.max() == shortcuts.FAR
+    assert again.min() == -shortcuts.FAR
 
 
 def test_odd_values_are_unknown_and_no_error() -> None:
