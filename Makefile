@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO := data/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types bench clean
+.PHONY: help setup demo test check lint types prove bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ types: $(STAMP)
 
 check: lint types ## Everything CI runs: lint, format, types, all tests
 	$(BIN)/python -m pytest -q -n auto
+
+prove: $(STAMP) ## Plant faults one at a time and see that a test turns red (most of an hour)
+	$(BIN)/python tests/mutation.py
 
 bench: $(STAMP) ## Measure beside other ways (docs/benchmarks.md); writes benchmarks/results
 	$(BIN)/python benchmarks/decode_speed.py --with-medip

@@ -84,18 +84,32 @@ def cv(
             "--ablate", help="Also each variant of the recipe's \\[ablate], in one table."
         ),
     ] = False,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            help="The whole cv so often, with other random numbers; at least 3 tell how much of a "
+            "score is the luck of a training."
+        ),
+    ] = 1,
     set: Change = None,
     resume: Resume = False,
     device: Device = "auto",
 ) -> None:
-    """Train once for every fold and pool the scores of what each run left out."""
+    """Train once for every fold; each sample is scored by the one model that left it out.
+
+    Models of folds have no common scale: samples are ranked within their fold, at their fold's own
+    threshold, and the intervals are for other patients, not for other trainings (--repeats).
+    """
     from mammotrain import ablation, comparison, config, cross, distributed, first
+    from mammotrain import repeats as repeating
     from mammotrain import run as runs
     from mammotrain import summary as summaries
     from mammotrain.data.splits import Side
 
     changes = config.changes_for(data or (), recipe, tuple(set or ()))
     found = config.load(recipe, changes)
+    if ablate and repeats != 1:
+        raise ConfigError("--ablate and --repeats are not made together; repeat a variant by name.")
     kind = "ablate" if ablate else "cv"
     place = out or Path("runs") / f"{found.recipe}-{kind}{'-' + by if by else ''}"
     request = runs.Request(found, tuple(data or ()), place, Side(by=by), resume, device)
@@ -106,6 +120,9 @@ def cv(
             if distributed.leads():
                 _print(comparison.table(compared, compared["changes"]))
             _say(f"Look at: {place / 'report.html'}")
+        elif repeats != 1:
+            report = repeating.repeat(first.ready(request, screen), repeats, screen)
+            _say("\n".join([summaries.summary(report, place), *repeating.lines(report)]))
         else:
             report = cross.cross(first.ready(request, screen), screen)
             _say(summaries.summary(report, place))

@@ -67,7 +67,7 @@ def of_scores(scores: Scores, said: NDArray[np.int64] | None = None) -> Collapse
     labelled = scores.take(known)
     if len(labelled) < 2:
         return Collapse(None, "", None, 0.0)
-    spread, (name, share) = _spread(labelled.values), _said(labelled, said, known)
+    spread, (name, share) = _spread(labelled), _said(labelled, said, known)
     kind, reason = None, ""
     if spread < SPREAD:
         kind = CONSTANT
@@ -82,7 +82,7 @@ def of_scores(scores: Scores, said: NDArray[np.int64] | None = None) -> Collapse
 
 
 def _by_chance(scores: Scores, name: str, share: float) -> tuple[str | None, str]:
-    found = metrics.point(scores.label, scores.values, None)
+    found = metrics.point(scores.label, scores.values, None, scores.strata)
     auroc = found["auroc" if "auroc" in found else "macro_auroc"]
     highest = 0.5 + ERRORS * _error(scores)
     if not auroc <= highest:
@@ -101,9 +101,20 @@ def _by_chance(scores: Scores, name: str, share: float) -> tuple[str | None, str
     return None, ""
 
 
-def _spread(values: Floats) -> float:
-    inside = np.clip(values, SMALLEST, 1 - SMALLEST)
-    return float(np.log(inside / (1 - inside)).std(axis=0).max())
+def _spread(scores: Scores) -> float:
+    """Return how logits vary within strata: models that are constants differ from each other."""
+    inside = np.clip(scores.values, SMALLEST, 1 - SMALLEST)
+    logits = np.log(inside / (1 - inside))
+    for rows in _strata(scores):
+        logits[rows] -= logits[rows].mean(axis=0)
+    return float(logits.std(axis=0).max())
+
+
+def _strata(scores: Scores) -> list[NDArray[np.bool_]]:
+    numbers = scores.strata
+    if numbers is None:
+        return [np.full(len(scores), True)]
+    return [numbers == number for number in np.unique(numbers)]
 
 
 def _said(
@@ -121,16 +132,24 @@ def _said(
 def _error(scores: Scores) -> float:
     """Return the standard error of the AUROC of a ranking by chance, the mean of the classes.
 
-    That of the Mann-Whitney statistic, with groups as samples.
+    That of the Mann-Whitney statistic, with groups as samples; of strata by their pairs.
     """
     classes = range(len(scores.names)) if len(scores.names) > 2 else (1,)
     errors = []
     for place in classes:
         inside = scores.label == place
-        own, other = (len(np.unique(scores.group[rows])) for rows in (inside, ~inside))
-        if own and other:
-            errors.append(np.sqrt((own + other + 1) / (12 * own * other)))
+        each = [_of_pairs(scores.group[rows], inside[rows]) for rows in _strata(scores)]
+        pairs = sum(own * other for own, other in each)
+        if pairs:
+            squares = sum(own * other * (own + other + 1) / 12 for own, other in each)
+            errors.append(np.sqrt(squares) / pairs)
     return float(np.mean(errors))
+
+
+def _of_pairs(group: NDArray[np.str_], inside: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return how many groups have a sample of the class, and how many one of the others."""
+    own, other = (len(np.unique(group[rows])) for rows in (inside, ~inside))
+    return own, other
 
 
 def _brier_of_shares(scores: Scores) -> float:

@@ -24,6 +24,7 @@ from mammotrain.setup import Setup
 from mammotrain.thresholds import Fixed, Judged
 
 SIDES = ("fold", "by", "left_out")
+REPEATS = "repeats"
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,12 @@ class Finished(Reported):
     Attributes:
         config: Its recipe.
         side: Which samples it left out of training.
+        repeats: How often it is a whole cv; 0 for a run or one cv.
     """
 
     config: RunConfig
     side: Side
+    repeats: int = 0
 
     @property
     def is_cv(self) -> bool:
@@ -117,7 +120,21 @@ def open_run(place: Path) -> Finished:
         raise ConfigError(f"{place} {_why_none(place, begun=False)}")
     told = {name: table.pop(name) for name in SIDES if name in table}
     side = Side(told.get("fold", 0), told.get("by", ""), told.get("left_out", ""))
-    return Finished(place, report, configs.from_table(table["recipe"], table), side)
+    repeats = int(table.pop(REPEATS, 0))
+    return Finished(place, report, configs.from_table(table["recipe"], table), side, repeats)
+
+
+def check_single(run: Finished) -> None:
+    """Refuse a folder of several cvs where one is asked for; raises ConfigError with their names.
+
+    Their models scored the same samples with other random numbers: the mean of all would be one
+    more scale.
+    """
+    if run.repeats:
+        raise ConfigError(
+            f"{run.place} holds {run.repeats} repeats of a cv. Give one of them, such as "
+            f"{run.place / 'repeat0'}."
+        )
 
 
 def _why_none(place: Path, *, begun: bool) -> str:
@@ -187,6 +204,7 @@ def prepare(run: Finished, table: Table, world: World) -> tuple[Setup, nn.Module
         ConfigError: it is a cv, has no checkpoint, or the shards were prepared differently.
         DamageError: it was trained on patients of these shards, or its checkpoint is damaged.
     """
+    check_single(run)
     if run.is_cv:
         parts = parts_of(run.place)
         one = f", such as {parts[0]}" if parts else ""

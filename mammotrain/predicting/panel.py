@@ -115,6 +115,7 @@ def open_panel(place: Path) -> Panel:
         DamageError: a checkpoint is damaged.
     """
     run = finished.open_run(place)
+    finished.check_single(run)
     if not run.is_cv:
         alone = None if isinstance(run.threshold, Mapping) else run.threshold
         return Panel(place, (_member(run, alone),), run.prior)

@@ -144,6 +144,10 @@ def test_without_a_threshold_there_are_no_decisions() -> None:
     assert {n for n, v in found.items() if not np.isfinite(v)} == metrics.THRESHOLDED
 
 
+def test_the_border_of_a_bin_belongs_to_the_bin_above() -> None:
+    np.testing.assert_array_equal(metrics.bins(np.array([0.0, 0.2, 0.4, 1.0])), [0, 3, 6, 14])
+
+
 def test_pf1_of_decisions_is_f1() -> None:
     table = make()
     said = table.values[:, 1] >= THRESHOLD
@@ -159,6 +163,11 @@ def test_the_threshold_has_the_highest_f1_of_all_that_there_are() -> None:
         found = thresholds.choose(positive, score)
         every = [oracle.f1_score(positive, score >= at) for at in score]
         assert oracle.f1_score(positive, score >= found) == pytest.approx(max(every))
+
+
+def test_of_two_thresholds_of_the_same_f1_the_higher_one_is_taken() -> None:
+    positive = np.array([True, False, False, True])
+    assert thresholds.choose(positive, np.array([0.8, 0.6, 0.4, 0.2])) == pytest.approx(0.7)
 
 
 def test_the_threshold_lies_midway_between_two_scores() -> None:

@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 import mammoprep
 from mammoprep.core.errors import ConfigError, DamageError
-from mammotrain import cli, comparison, config, finished, priors, scores
+from mammotrain import cli, comparison, config, finished, priors, repeats, scores
 from mammotrain.ablation import Ablation, ablate
 from mammotrain.cross import cross
 from mammotrain.data.splits import Side
+from mammotrain.predicting.panel import open_panel
 from mammotrain.report import assemble
 from mammotrain.rescore import Request as Asked
 from mammotrain.rescore import rescore
@@ -335,3 +336,34 @@ def test_a_variant_that_cannot_be_run_is_refused_before_any_is_trained(
 def test_a_recipe_without_variants_says_how_to_give_some(patches: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no-ema"):
         ablate(Ablation("deq", (), request(patches, tmp_path / "out")), Watcher())
+
+
+@pytest.fixture(scope="module")
+def repeated(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("repeats") / "deq"
+    repeats.repeat(request(patches, out, "train.epochs=1"), 3, Watcher())
+    return out
+
+
+def test_repeats_are_whole_cvs_with_other_seeds_reported_apart(repeated: Path) -> None:
+    report = report_of(repeated)
+    each = [report_of(repeated / f"repeat{number}") for number in range(3)]
+    assert report["repeats"]["seeds"] == [0, 1, 2]
+    values = [one["metrics"]["auroc"]["value"] for one in each]
+    assert report["repeats"]["values"]["auroc"] == values
+    assert len(set(values)) > 1
+    assert report["repeats"]["spread"]["auroc"]["sd"] == pytest.approx(np.std(values, ddof=1))
+    assert report["metrics"] == each[0]["metrics"]  # no interval mixes patients and trainings
+    assert "mean" in "\n".join(repeats.lines(report))
+    assert "repeat2" in (repeated / "report.html").read_text()
+
+
+def test_a_model_of_repeats_is_asked_for_by_name(repeated: Path) -> None:
+    with pytest.raises(ConfigError, match="repeat0"):
+        open_panel(repeated)
+
+
+def test_fewer_than_three_repeats_are_refused(patches: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="at least 3"):
+        repeats.repeat(request(patches, tmp_path / "out"), 2, Watcher())
+    assert not (tmp_path / "out").exists()
