@@ -22,6 +22,7 @@ from mammoprep.shortcuts import (
     check,
     leaks,
 )
+from mammoprep.stats import resampling
 
 NAMES = ["negative", "cancer"]
 KIND = [kind.name for kind in KINDS]
@@ -343,3 +344,33 @@ def test_samples_of_one_group_do_not_make_the_interval_narrower():
     one, many = found_in(rows)["intensity"], found_in(copies)["intensity"]
     width = one["auroc_high"] - one["auroc_low"]
     assert many["auroc_high"] - many["auroc_low"] == pytest.approx(width, rel=0.2)
+
+
+@pytest.mark.slow
+def test_noise_of_five_groups_of_a_class_is_rarely_called_a_leak():
+    """One a fold: of a stratum of one nothing would vary, and the interval would be too narrow."""
+    called = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        rows = []
+        for group in range(25):
+            base = rng.normal(size=3)
+            for image in range(4):
+                seen = zip(KINDS[0].numbers[:3], base + rng.normal(size=3), strict=True)
+                rows.append({"key": f"{group}_{image}", "group": f"g{group}", "label": group < 5,
+                             "split": f"fold{group % 5}", **dict(seen)})  # fmt: skip
+        called += "intensity" in leaking(rows)
+    assert called <= 6
+
+
+def test_few_groups_of_a_class_in_a_fold_are_drawn_together_with_those_of_other_folds():
+    fold = np.repeat(np.arange(4), 10)
+    label = np.where(np.arange(40) % 10 < np.array([1, 2, 7, 3])[fold], 1, 0)
+    strata = resampling.strata_of(np.arange(40), label, fold)
+    assert len(set(strata[(label == 1) & (fold != 2)])) == 1
+    apart = strata[(label == 1) & (fold == 2)]
+    assert len(set(apart)) == 1
+    assert apart[0] not in strata[~((label == 1) & (fold == 2))]
+    for number in (0, 1, 3):
+        assert len(set(strata[(label == 0) & (fold == number)])) == 1
+    assert len(set(strata[label == 0])) == 4
