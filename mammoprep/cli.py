@@ -497,7 +497,7 @@ def split(
 
     if split_file is not None and not split_file.is_file():
         raise ConfigError(f"--split-file {split_file} does not exist.")
-    wanted = Wanted(split_file, test, tell=lambda line: typer.echo(line, err=True))
+    wanted = Wanted(split_file, test, tell=lambda line: typer.echo(f"warning: {line}", err=True))
     folds = 5 if folds is None else folds
     made = repack(directory, out, folds=folds, seed=seed or 0, where=where, wanted=wanted)
     for name, found in made["counts"]["splits"].items():
