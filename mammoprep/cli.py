@@ -458,6 +458,14 @@ def split(
         str | None,
         typer.Option(help="Only these samples, such as: view == 'CC' and labels.density == 'D'"),
     ] = None,
+    split_file: Annotated[
+        Path | None,
+        typer.Option(help="Groups and their splits, as in build; all others go into folds."),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(help="20% of the groups, or so many, become the test set; the rest folds."),
+    ] = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="Write nothing; look for leaks. Exit status 4 if there are."),
@@ -474,18 +482,24 @@ def split(
 
         mammoprep split data/shards/rsna --check
         mammoprep split data/shards/rsna --out NEW --where "view == 'CC'"
+        mammoprep split data/shards/rsna --out NEW --test 20%
 
     Without --check a new dataset is written to --out, and nothing is decoded.
     """
     if check:
-        _check_only({"out": out, "folds": folds, "seed": seed, "where": where})
+        others = {"out": out, "folds": folds, "seed": seed, "where": where, "test": test}
+        _check_only({**others, "split-file": split_file})
         _show_leaks(directory, as_json=as_json)
         return
     if out is None or as_json:
         raise ConfigError("split writes to --out NEW, or, with --check [--json], looks for leaks.")
-    from mammoprep.repack import repack
+    from mammoprep.repack import Wanted, repack
 
-    made = repack(directory, out, folds=5 if folds is None else folds, seed=seed or 0, where=where)
+    if split_file is not None and not split_file.is_file():
+        raise ConfigError(f"--split-file {split_file} does not exist.")
+    wanted = Wanted(split_file, test, tell=lambda line: typer.echo(f"warning: {line}", err=True))
+    folds = 5 if folds is None else folds
+    made = repack(directory, out, folds=folds, seed=seed or 0, where=where, wanted=wanted)
     for name, found in made["counts"]["splits"].items():
         typer.echo(f"{name:<9} {found['samples']:>8,} samples  {found['groups']:>7,} groups")
 

@@ -1,6 +1,6 @@
 """A new dataset of another one's samples: its shards with their sidecars, and what describes it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -71,15 +71,19 @@ def counts(summary: Mapping[str, Any], inputs: int, built: Built) -> dict[str, A
     }
 
 
-def describe(summary: dict[str, Any], built: Built, output: Output) -> dict[str, Any]:
+def describe(
+    summary: dict[str, Any], built: Built, output: Output, notices: Sequence[str] = ()
+) -> dict[str, Any]:
     """Write the table, the page and last dataset.json, which is returned.
 
     Args:
         summary: The new dataset.json but for ``files`` and what is found out from the table.
         built: All samples and shards, sorted.
         output: The new folder.
+        notices: Said before those that the table tells.
     """
     summary |= finish.checked(summary, built)
+    summary["notices"] = [*notices, *summary["notices"]]
     image = SUFFIXES[summary["settings"]["format"]]
     suffixes = finish.suffixes(built.rows, image)
     files = {

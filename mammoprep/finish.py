@@ -39,7 +39,7 @@ def finish(
         "plan_sha256": plan.sha256,
     }
     told = checked(summary, built)
-    summary |= {**told, "notices": [*inputs.remarks, *told["notices"]]}
+    summary |= {**told, "notices": [*inputs.remarks, *plan.notices, *told["notices"]]}
     files = {
         "samples.parquet": manifest.samples_table(
             built.rows, inputs.card, suffixes(built.rows, SUFFIXES[settings.format])

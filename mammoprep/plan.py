@@ -69,11 +69,13 @@ class Plan:
         shards: Sorted by name; a shard without inputs is not listed.
         excluded: Code -> how many inputs a rule left out on purpose.
         warnings: For the user, one line each.
+        notices: For whoever reads the dataset, one line each.
     """
 
     shards: tuple[Shard, ...]
     excluded: Mapping[str, int]
     warnings: tuple[str, ...]
+    notices: tuple[str, ...] = ()
 
     @cached_property
     def sha256(self) -> str:
@@ -112,8 +114,10 @@ def make(
     _check_keys(records)
     groups = splits.gather(record for record in records if record.excluded is None)
     placed = splits.assign(groups, folds=settings.folds, seed=settings.seed, known=known)
+    met = splits.meet(known or {}, {record.group for record in records}, placed)
     warnings = [
-        *_fold_warnings(placed, settings.folds),
+        *met.names,
+        *fold_warnings(placed, settings.folds),
         *_crowd_warnings(records),
         *_view_warnings(records, settings),
     ]
@@ -137,7 +141,7 @@ def make(
     shards += _fill(copies, named, totals, shard_size)
     shards.sort(key=lambda shard: shard.name)
     counted = {code: count for code, count in sorted(excluded.items()) if count}
-    return Plan(tuple(shards), counted, tuple(warnings))
+    return Plan(tuple(shards), counted, tuple(warnings), met.counts)
 
 
 def _sorted_out(
@@ -245,7 +249,8 @@ def _crowd_warnings(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _fold_warnings(placed: Mapping[str, str], folds: int) -> list[str]:
+def fold_warnings(placed: Mapping[str, str], folds: int) -> list[str]:
+    """Say that folds are empty, if any group is in a fold at all."""
     in_folds = {split for split in placed.values() if split.startswith("fold")}
     if in_folds and len(in_folds) < folds:
         return [

@@ -5,72 +5,38 @@ only the mask, and are asked about groups that they were not fitted to. docs/sho
 the figures mean.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from math import isfinite, log, nan
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoprep.stats import ranking, resampling
+from mammoprep.stats.ranking import Ranking
+from mammoprep.stats.shortcuts import KINDS, Kind, fit_predict
+
 Row = Mapping[str, Any]
 Floats = NDArray[np.float64]
-Whole = NDArray[np.intp]
+Whole = NDArray[np.int64]
 
 FOLDS = 5
 MOST_FOLDS = 10
 FEWEST_SAMPLES = 20
 FEWEST_GROUPS = 5  # of a class: one for each fold
 LEAK = 0.55  # chance is 0.5; the lower bound must be above this
-LEVELS = (0.025, 0.975)
-DRAWS = (100, 500)
+DRAWS = (100, 1000)
 BUDGET = 2e8  # samples x classes x draws of the bootstrap
-CATEGORIES = 64
-FAR = 5.0  # standard deviations beyond which a value counts as this far
+BLOCK = 2_000_000  # samples x draws at a time: 8 MB a table
 
-QUANTILES = tuple(f"intensity {share} %" for share in (1, 25, 50, 75, 99))
-SIZE = ("height", "width", "height by width")
-MASK = (
-    "area", "pieces", "elongation", "solidity", "compactness", "aspect", "mean", "spread",
-    "contrast",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """What one of the classifiers sees: numbers and categories, by their name in ``_numbers``."""
-
-    name: str
-    words: str
-    numbers: tuple[str, ...]
-    categories: tuple[str, ...] = ()
-
-
-KINDS = (
-    _Kind(
-        "intensity",
-        "the grey level (mean, spread, maximum, percentiles)",
-        ("quality.mean", "quality.spread", "quality.maximum", *QUANTILES),
-    ),
-    _Kind(
-        "sharpness and size",
-        "sharpness and stored size",
-        ("quality.sharpness", "quality.sharpness_half", "quality.sharpness_quarter", *SIZE),
-    ),
-    _Kind(
-        "metadata",
-        "age, view, side, machine and site",
-        ("labels.age",),
-        ("view", "laterality", "labels.machine_id", "labels.site_id", "acquisition.manufacturer"),
-    ),
-    _Kind(
-        "mask",
-        "the mask (its shape, and the grey level inside)",
-        tuple(f"quality.mask_{name}" for name in MASK),
-    ),
-)
+WORDS = {
+    "intensity": "the grey level (mean, spread, maximum, percentiles)",
+    "sharpness and size": "sharpness and stored size",
+    "metadata": "age, view, side, machine and site",
+    "mask": "the mask (its shape, and the grey level inside)",
+}
 
 
 @dataclass(frozen=True)
@@ -102,7 +68,8 @@ def check(rows: Sequence[Row], label_names: Sequence[str]) -> list[dict[str, Any
 
     Augmented samples, samples of an official test split and such without a label are left out, and
     so is a class of fewer than ``FEWEST_GROUPS`` groups. The folds are the dataset's own, where it
-    has between 2 and ``MOST_FOLDS``, else ``FOLDS`` of whole groups.
+    has between 2 and ``MOST_FOLDS``, else ``FOLDS`` of whole groups. Samples are ranked within
+    their fold, since each fold is judged by a regression of its own.
 
     Args:
         rows: Rows of ``samples.parquet``, flat, keys with dots; the order does not matter.
@@ -110,10 +77,12 @@ def check(rows: Sequence[Row], label_names: Sequence[str]) -> list[dict[str, Any
 
     Returns:
         One a kind (``KINDS``): ``features``, ``leak``, ``says`` (a sentence), ``auroc`` (of each
-        class against the rest, mean over classes) with ``auroc_low`` and ``auroc_high`` (95 %, by a
-        bootstrap over groups), ``accuracy``, ``majority`` (accuracy of always saying the largest
-        class), ``samples``, ``groups`` and ``classes``. What could not be checked has None for the
-        five figures, and ``says`` tells why.
+        class against the rest, the share of concordant pairs among all pairs within folds, mean
+        over classes) with ``auroc_low`` and ``auroc_high`` (95 %, by a bootstrap over groups, of
+        each fold and class as many as there are; None where too few draws have a value),
+        ``accuracy``, ``majority`` (accuracy of always saying the largest class), ``samples``,
+        ``groups`` and ``classes``. What could not be checked has None for the five figures, and
+        ``says`` tells why.
     """
     task, reason = _task(rows, label_names)
     return [_checked(kind, task, reason) for kind in KINDS]
@@ -136,8 +105,8 @@ def _task(rows: Sequence[Row], label_names: Sequence[str]) -> tuple[_Task, str]:
     place = {name: number for number, name in enumerate(groups)}
     task = _Task(
         kept,
-        np.array([codes.index(int(row["label"])) for row in kept], np.intp),
-        np.array([place[_group(row)] for row in kept], np.intp),
+        np.array([codes.index(int(row["label"])) for row in kept], np.int64),
+        np.array([place[_group(row)] for row in kept], np.int64),
         _folds(kept),
         [str(label_names[code]) if code < len(label_names) else str(code) for code in codes],
     )
@@ -161,16 +130,16 @@ def _group(row: Row) -> str:
 def _folds(rows: Sequence[Row]) -> Whole:
     names = sorted({str(row.get("split")) for row in rows})
     if 2 <= len(names) <= MOST_FOLDS and all(name.startswith("fold") for name in names):
-        return np.array([names.index(str(row["split"])) for row in rows], np.intp)
+        return np.array([names.index(str(row["split"])) for row in rows], np.int64)
     top: dict[str, int] = {}
     for row in rows:
         top[_group(row)] = max(top.get(_group(row), 0), int(row["label"]))
     order = sorted(top, key=lambda name: (top[name], sha256(name.encode()).hexdigest()))
     fold = {name: number % FOLDS for number, name in enumerate(order)}
-    return np.array([fold[_group(row)] for row in rows], np.intp)
+    return np.array([fold[_group(row)] for row in rows], np.int64)
 
 
-def _checked(kind: _Kind, task: _Task, reason: str) -> dict[str, Any]:
+def _checked(kind: Kind, task: _Task, reason: str) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "features": kind.name,
         "leak": False,
@@ -180,146 +149,88 @@ def _checked(kind: _Kind, task: _Task, reason: str) -> dict[str, Any]:
         "groups": len(set(task.group.tolist())),
         "classes": task.names,
     }
-    seen = np.zeros((0, 0)) if reason else _design(kind, task.rows)
-    if not reason and not seen.shape[1]:
-        nothing = "no sample has a mask" if kind.name == "mask" else "it is the same for all"
-        reason = f"not checked: {nothing}, or it was not recorded"
-    if reason:
+    figures = None
+    if not reason:
+        figures, reason = _judged(kind, task)
+    if figures is None:
         return entry | {"says": f"{kind.name.capitalize()}: {reason}."}
-    entry |= _figures(_predicted(seen, task), task)
-    leak = entry["auroc_low"] > LEAK
+    entry |= figures
+    leak = entry["auroc_low"] is not None and entry["auroc_low"] > LEAK
     return entry | {"leak": leak, "says": _sentence(kind, entry, leak, task.names[task.majority])}
 
 
-def _sentence(kind: _Kind, entry: Row, leak: bool, largest: str) -> str:
+def _judged(kind: Kind, task: _Task) -> tuple[dict[str, float | None] | None, str]:
+    """Return the five figures, or why there are none."""
+    chances = _predicted(kind, task)
+    if chances is None:
+        nothing = "no sample has a mask" if kind.name == "mask" else "it is the same for all"
+        return None, f"not checked: {nothing}, or it was not recorded"
+    figures = _figures(chances, task)
+    return figures, "" if figures else "not checked: no fold holds samples of two classes"
+
+
+def _sentence(kind: Kind, entry: Row, leak: bool, largest: str) -> str:
     grades = ((0.9, "it gives the label away"), (0.7, "it tells much of the label"))
     verdict = next((words for least, words in grades if entry["auroc"] >= least), "")
     verdict = verdict or "it tells something of the label"
+    ends = "no interval: too few draws have a value"
+    if entry["auroc_low"] is not None:
+        ends = f"{entry['auroc_low']:.2f} to {entry['auroc_high']:.2f}"
     return (
-        f"A classifier that sees only {kind.words} reaches an AUROC of {entry['auroc']:.2f} "
-        f"({entry['auroc_low']:.2f} to {entry['auroc_high']:.2f}, chance is 0.50) and an accuracy "
+        f"A classifier that sees only {WORDS[kind.name]} reaches an AUROC of {entry['auroc']:.2f} "
+        f"({ends}, chance is 0.50) and an accuracy "
         f"of {entry['accuracy']:.2f}, where always saying {largest} reaches "
         f"{entry['majority']:.2f}: "
         f"{verdict if leak else 'no shortcut found'}."
     )
 
 
-def _design(kind: _Kind, rows: Sequence[Row]) -> Floats:
-    """(samples, features): each number scaled and squared, whether it is known, each category."""
-    numbers = [_numbers(row) for row in rows]
-    columns: list[Floats] = []
-    for name in kind.numbers:
-        columns += _scaled(np.array([found.get(name, nan) for found in numbers]))
-    for name in kind.categories:
-        columns += _one_hot([row.get(name) for row in rows])
-    return np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0))
+def _predicted(kind: Kind, task: _Task) -> Floats | None:
+    """Return (samples, classes) probabilities by regressions fitted to the other folds, or None.
+
+    Where nothing varies among the other folds of one, it is told how frequent their classes are.
+    """
+    columns = {name: [row.get(name) for row in task.rows] for name in kind.columns}
+    classes = len(task.names)
+    result = np.zeros((len(task.rows), classes))
+    said = False
+    for fold in np.unique(task.fold):
+        fitted, wanted = np.flatnonzero(task.fold != fold), np.flatnonzero(task.fold == fold)
+        found = fit_predict(kind.name, columns, task.label, fitted, wanted, classes)
+        said |= found is not None
+        counts = np.bincount(task.label[fitted], minlength=classes)
+        result[wanted] = counts / counts.sum() if found is None else found
+    return result if said else None
 
 
-def _numbers(row: Row) -> dict[str, float]:
-    """Everything of a sample that is a number and known."""
-    found = {name: value for name, value in row.items() if name.startswith(("quality.", "labels."))}
-    found |= dict(zip(QUANTILES, _items(row.get("intensity"), 5), strict=True))
-    height, width = _items(row.get("geometry.stored_size"), 2)
-    if height and width:
-        found |= dict(zip(SIZE, (log(height), log(width), log(height / width)), strict=True))
-    return {
-        name: float(value)
-        for name, value in found.items()
-        if isinstance(value, int | float) and isfinite(value)
-    }
-
-
-def _items(value: Any, count: int) -> Sequence[Any]:
-    return value if value is not None and len(value) == count else (None,) * count
-
-
-def _scaled(values: Floats) -> list[Floats]:
-    """The column and its square with mean 0 and spread 1, and where it is known; no constants."""
-    known = np.isfinite(values)
-    columns = [_standard(known.astype(np.float64))]
-    if known.any():
-        filled = np.where(known, values, np.median(values[known]))
-        straight = _standard(filled)
-        columns += [straight, _standard(straight**2)]
-    return [column for column in columns if column.any()]
-
-
-def _standard(values: Floats) -> Floats:
-    spread = float(values.std())
-    scaled = (values - values.mean()) / spread if spread > 1e-9 else np.zeros_like(values)
-    return np.asarray(np.clip(scaled, -FAR, FAR))
-
-
-def _one_hot(values: Sequence[Any]) -> list[Floats]:
-    """One column for each of the most frequent categories; unknown is one, rare ones are none."""
-    names = ["" if value is None or value != value else str(value) for value in values]
-    counts = Counter(names)
-    shown = sorted(counts, key=lambda name: (-counts[name], name))[:CATEGORIES]
-    frequent = [name for name in shown if FEWEST_GROUPS <= counts[name] < len(names)]
-    array = np.array(names)
-    return [_standard((array == name).astype(np.float64)) for name in frequent]
-
-
-def _predicted(seen: Floats, task: _Task) -> Floats:
-    """(samples, classes): probabilities by regressions fitted to the other folds, 6 digits."""
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
-
-    result = np.zeros((len(seen), len(task.names)))
-    with threadpool_limits(1):  # sums in one order, whatever the machine
-        for fold in np.unique(task.fold):
-            inside = task.fold == fold
-            present = np.unique(task.label[~inside])
-            if len(present) < 2:
-                result[np.ix_(inside, present)] = 1.0
-                continue
-            model = LogisticRegression(max_iter=2000, tol=1e-6)
-            model.fit(seen[~inside], task.label[~inside])
-            result[np.ix_(inside, present)] = model.predict_proba(seen[inside])
-    return np.asarray(np.round(result, 6))
-
-
-def _figures(chances: Floats, task: _Task) -> dict[str, float]:
+def _figures(chances: Floats, task: _Task) -> dict[str, float | None] | None:
+    """Return the five figures, interval ends of None where too few draws have a value."""
     classes = range(1, 2) if len(task.names) == 2 else range(len(task.names))
-    curves = [_Curve.of(chances[:, code], task.label == code) for code in classes]
+    orders = [
+        ranking.rank(task.label == code, chances[:, code], task.group, task.fold)
+        for code in classes
+    ]
     count = int(task.group.max()) + 1
-    draws = int(min(max(BUDGET // (len(chances) * len(curves)), DRAWS[0]), DRAWS[1]))
-    drawn = np.random.default_rng(0).integers(0, count, (draws, count))
-    spread = []
-    for draw in drawn:
-        weights = np.bincount(draw, minlength=count)[task.group]
-        areas = [area for curve in curves if (area := curve.area(weights)) is not None]
-        spread += [float(np.mean(areas))] if areas else []
-    whole = [curve.area(np.ones(len(chances), np.intp)) for curve in curves]
-    low, high = np.quantile(spread, LEVELS)
+    value = float(_areas(orders, np.ones((1, count), np.int32))[0])
+    if not np.isfinite(value):
+        return None
+    number = int(min(max(BUDGET // (len(chances) * len(orders)), DRAWS[0]), DRAWS[1]))
+    strata = resampling.strata_of(task.group, task.label, task.fold)
+    tables = resampling.draws(count, number, 0, max(1, BLOCK // len(chances)), strata)
+    ends = resampling.interval(np.concatenate([_areas(orders, each) for each in tables]))
+    low, high = (None, None) if ends is None else (round(end, 3) for end in ends)
     return {
-        "auroc": round(float(np.mean([area for area in whole if area is not None])), 3),
-        "auroc_low": round(float(low), 3),
-        "auroc_high": round(float(high), 3),
+        "auroc": round(value, 3),
+        "auroc_low": low,
+        "auroc_high": high,
         "accuracy": round(float(np.mean(chances.argmax(axis=1) == task.label)), 3),
         "majority": round(float(np.mean(task.label == task.majority)), 3),
     }
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """A class's samples sorted by score once, so that each draw of the bootstrap is one pass."""
-
-    order: Whole
-    starts: Whole
-    positive: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, scores: Floats, positive: NDArray[np.bool_]) -> "_Curve":
-        order = np.argsort(scores, kind="stable")
-        starts = np.flatnonzero(np.diff(scores[order], prepend=-1.0))
-        return cls(order, starts, positive[order])
-
-    def area(self, weights: Whole) -> float | None:
-        """Area under the ROC curve, a tie counts half; None without both sides."""
-        sorted_weights = weights[self.order]
-        good = np.add.reduceat(np.where(self.positive, sorted_weights, 0), self.starts)
-        bad = np.add.reduceat(np.where(self.positive, 0, sorted_weights), self.starts)
-        both = float(good.sum()) * float(bad.sum())
-        below = np.cumsum(bad) - bad / 2
-        return float(good @ below) / both if both else None
+def _areas(orders: Sequence[Sequence[Ranking]], counts: resampling.Counts) -> Floats:
+    """Return the mean over classes of the AUROC within folds, (draws,)."""
+    each = np.stack([ranking.measure(order, counts).auroc for order in orders])
+    known = np.isfinite(each)
+    sums = np.where(known, each, 0).sum(axis=0)
+    return np.where(known.any(axis=0), sums / np.maximum(known.sum(axis=0), 1), np.nan)

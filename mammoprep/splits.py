@@ -12,10 +12,12 @@ from mammoprep.core.cells import Day, Truth, is_error, is_shortened
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.schema import Record, base_split
 from mammoprep.core.spelling import loose, same, zeroless
+from mammoprep.core.text import visible
 from mammoprep.core.tree import Folder
 
 OFFICIAL = ("train", "val", "test")
 SPLIT_COLUMNS = ("group", "split")  # of a split file
+NAMED = 3  # groups that a sentence names
 UNAUGMENTED = ("val", "test")  # a score must not rest on what chance made
 
 
@@ -76,7 +78,7 @@ def assign(
     """
     names = [f"fold{number}" for number in range(folds)]
     groups = sorted(groups, key=lambda group: group.name)
-    known = _spelled(known or {}, [group.name for group in groups])
+    known = match(known or {}, [group.name for group in groups])[0]
     fixed = {group.name: _fixed(group, known, names) for group in groups}
     totals: Counter[str] = Counter()
     for group in groups:
@@ -90,8 +92,8 @@ def assign(
         """Return the slope of the sum of squared shares; every kind of weight counts alike."""
         return sum(n * held[fold][kind] / totals[kind] ** 2 for kind, n in group.weights.items())
 
-    order = {fold: _rank(seed, fold) for fold in names}
-    free = [(_weight(g, totals), _rank(seed, g.name), g) for g in groups if fixed[g.name] is None]
+    order = {fold: rank(seed, fold) for fold in names}
+    free = [(weight(g, totals), rank(seed, g.name), g) for g in groups if fixed[g.name] is None]
     result = {name: split for name, split in fixed.items() if split is not None}
     for _, _, group in sorted(free, key=lambda item: (-item[0], item[1])):
         best = min(names, key=lambda fold: (imbalance(group, fold), order[fold]))
@@ -104,25 +106,83 @@ def check_known(known: Mapping[str, str], records: Iterable[Record]) -> None:
     """Refuse a split file that has no part in a dataset: who gave it would think that it has.
 
     Raises:
-        ConfigError: it knows none of the groups.
+        ConfigError: it knows none of the groups of which anything is to be built.
     """
-    groups = sorted({record.group for record in records})
-    if known and groups and not _spelled(known, groups):
+    groups = sorted({record.group for record in records if record.excluded is None})
+    if known and groups and not match(known, groups)[0]:
         raise ConfigError(
             f"--split-file knows none of the {len(groups):,} groups, such as {groups[0]!r}; its "
             f"own are such as {next(iter(known))!r}. Is it the file of another dataset?"
         )
 
 
-def _spelled(known: Mapping[str, str], groups: Sequence[str]) -> dict[str, str]:
-    """Return group -> split, with the groups spelled as the dataset spells them.
+@dataclass(frozen=True)
+class Met:
+    """Who is unknown where a split file and a dataset meet.
+
+    Attributes:
+        counts: A sentence for each side that does not know some of the other's groups.
+        names: The same, with some of their names. Names of the file are for its owner alone: those
+            of groups that are not in the dataset may be anything, a patient's name too.
+    """
+
+    counts: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+def meet(known: Mapping[str, str], everyone: Iterable[str], placed: Mapping[str, str]) -> Met:
+    """Return who is unknown to whom.
+
+    Args:
+        known: Group -> split, as a split file says; nothing is said of an empty one.
+        everyone: All groups of the dataset, such of which nothing is built too.
+        placed: Group -> its split, of those of which something is.
+    """
+    if not known:
+        return Met()
+    told, strangers = match(known, sorted(everyone))
+    unnamed = sorted(name for name in placed if name not in told)
+    found: list[tuple[str, list[str]]] = []
+    if strangers:
+        found.append((
+            f"--split-file: {len(strangers):,} of its {len(known):,} groups are not in the dataset "
+            "and had no effect.",
+            strangers,
+        ))  # fmt: skip
+    if unnamed:
+        spread = sum(placed[name] not in OFFICIAL for name in unnamed)
+        own = len(unnamed) - spread
+        where = [f"{spread:,} of them were spread over the folds"] if spread else []
+        where += [f"{own:,} keep the dataset's own split"] if own else []
+        found.append((
+            f"--split-file: {len(unnamed):,} of the dataset's {len(placed):,} groups are not in "
+            f"it: {' and '.join(where)}.",
+            unnamed,
+        ))  # fmt: skip
+    return Met(
+        tuple(line for line, _ in found),
+        tuple(f"{line} {_such_as(names)}" for line, names in found),
+    )
+
+
+def _such_as(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(visible(name)) for name in names[:NAMED])
+    return f"They are {shown}." if len(names) <= NAMED else f"Such as {shown}."
+
+
+def match(known: Mapping[str, str], groups: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return group -> split, spelled as the dataset spells groups; and who is none of them.
 
     A file that a program has written anew has 100.0 for 100. A name that is only perhaps one of the
     dataset's, 17 for 017, must not be passed over: its group would go to any fold.
+
+    Raises:
+        ConfigError: a name is perhaps a group's, or two spellings of one have two splits.
     """
     found = {name: known[name] for name in groups if name in known}
     open_ = [name for name in groups if name not in found]
     sure, perhaps = {same(name): name for name in groups}, {_like(name): name for name in open_}
+    strangers = []
     for name, split in known.items():
         if name in found:
             continue
@@ -136,18 +196,22 @@ def _spelled(known: Mapping[str, str], groups: Sequence[str]) -> dict[str, str]:
                 f"--split-file names group {name!r}, the dataset {like!r}. Write both alike: "
                 "a group that is not found gets any split."
             )
-    return found
+        if group is None:
+            strangers.append(name)
+    return found, strangers
 
 
 def _like(name: str) -> str:
     return zeroless(loose(name))
 
 
-def _weight(group: Group, totals: Mapping[str, int]) -> float:
+def weight(group: Group, totals: Mapping[str, int]) -> float:
+    """Return how much of everything a group is; whoever weighs most is placed first."""
     return sum(n / totals[kind] for kind, n in group.weights.items())
 
 
-def _rank(seed: int, name: str) -> str:
+def rank(seed: int, name: str) -> str:
+    """Return what breaks ties: the same everywhere, another order for another seed."""
     return sha256(f"{seed}/{name}".encode()).hexdigest()
 
 
@@ -158,7 +222,7 @@ def _fixed(group: Group, known: Mapping[str, str], names: list[str]) -> str | No
     if group.official is not None and chosen != group.official:
         raise ConfigError(
             f"--split-file puts group {group.name!r} into {chosen!r}, "
-            f"the dataset's official split is {group.official!r}."
+            f"the dataset's official split is {group.official!r}. Take the group out of the file."
         )
     if chosen not in names and chosen not in OFFICIAL:
         raise ConfigError(
@@ -175,8 +239,8 @@ def read_split_file(path: Path) -> dict[str, str]:
     copies do not count as a split of their own: ``fold0-aug`` is ``fold0``.
 
     Raises:
-        ConfigError: unreadable, a column is missing, a cell is empty or not what was written there,
-            or a group has two splits.
+        ConfigError: unreadable, a column is missing, there is no row, a cell is empty or not what
+            was written there, or a group has two splits.
     """
     parquet = path.suffix.lower() == ".parquet"
     pairs = _parquet_pairs(path) if parquet else _table_pairs(path)
@@ -187,6 +251,10 @@ def read_split_file(path: Path) -> dict[str, str]:
             raise ConfigError(
                 f"{path}: group {group!r} has two splits, {result[group]} and {split}."
             )
+    if not result:
+        raise ConfigError(
+            f"--split-file {path} names no group: it has the columns group and split and no row."
+        )
     return result
 
 
@@ -221,7 +289,10 @@ def _parquet_pairs(path: Path) -> list[tuple[str, str]]:
         table = pyarrow.parquet.read_table(path, columns=["group", "split"])
     except (OSError, pyarrow.ArrowException) as error:
         raise ConfigError(f"{path} cannot be read ({type(error).__name__}).") from None
-    return [(str(row["group"]), str(row["split"])) for row in table.to_pylist()]
+    pairs = [(row["group"], row["split"]) for row in table.to_pylist()]
+    if empty := sum(None in pair for pair in pairs):
+        raise ConfigError(f"--split-file {path}: group or split is empty in {empty:,} rows.")
+    return [(str(group).strip(), str(split).strip().lower()) for group, split in pairs]
 
 
 def originals(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

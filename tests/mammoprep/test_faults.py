@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,7 @@ from helpers import config, run_build, tree_of
 
 from mammoprep.builder import Result, build
 from mammoprep.config import Limits
+from mammoprep.repack import repack
 from mammoprep.state import read_json_lines
 
 FAULTY = Path(__file__).parents[1] / "faulty_child.py"
@@ -224,3 +226,49 @@ def test_signals_end_within_ten_seconds_and_resume(
     assert not (out / "dataset.json").exists()
     run_build(phantom_once, out)
     assert tree_of(out) == tree_of(built_once)
+
+
+@pytest.fixture
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Files that got their final name before all of them was on disk, or whose folder was not."""
+    faults: list[str] = []
+    synced: set[tuple[int, int]] = set()
+    owed: dict[int, str] = {}
+    fsync, rename = os.fsync, os.replace
+
+    def record(handle: int) -> None:
+        fsync(handle)
+        stat = os.fstat(handle)
+        synced.add((stat.st_ino, stat.st_size))
+        owed.pop(stat.st_ino, None)
+
+    def check(source: Path, target: Path) -> None:
+        stat = Path(source).stat()
+        if (stat.st_ino, stat.st_size) not in synced:
+            faults.append(f"{target.name}: renamed before it was synced")
+        rename(source, target)
+        folder = Path(target).parent.stat().st_ino
+        if folder in owed:
+            faults.append(f"{owed[folder]}: its folder was not synced")
+        owed[folder] = Path(target).name
+
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(os, "replace", check)
+    yield faults
+    faults += [f"{name}: its folder was not synced" for name in owed.values()]
+    assert not faults
+
+
+def test_every_shard_of_a_build_is_on_disk_before_it_has_its_name(
+    phantom: Path, tmp_path: Path, unsynced: list[str]
+) -> None:
+    result = run_build(phantom, tmp_path / "out", max_failures="1")
+    assert len(result.summary["shards"]) > 1
+    assert unsynced == []
+
+
+def test_every_shard_of_a_split_is_on_disk_before_it_has_its_name(
+    built: Path, tmp_path: Path, unsynced: list[str]
+) -> None:
+    repack(built, tmp_path / "new", folds=2, seed=0)
+    assert unsynced == []

@@ -312,6 +312,7 @@ def test_a_copy_is_left_out_with_its_original_and_in_test(data: Dataset, tmp_pat
     source = data.write(tmp_path / "old")
     made = repack(source, tmp_path / "a", folds=2, seed=0, where=f"key != '{original}'")
     assert made["counts"]["excluded"] == {"not_selected": 2}
+    assert made["notices"][0].startswith("1 augmented copies were left out")
     made = repack(source, tmp_path / "b", folds=2, seed=0, where=f"key != '{key}'")
     assert made["counts"]["excluded"] == {"not_selected": 1}
     group = data.rows[original]["group"]

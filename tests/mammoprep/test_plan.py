@@ -84,6 +84,14 @@ def test_folds_hold_the_same_share_of_every_stratum() -> None:
         assert {counts[f"fold{fold}", label] for fold in range(5)} == {expected}
 
 
+def test_folds_hold_the_same_share_of_every_label_where_it_is_all_that_tells_groups_apart() -> None:
+    records = [replace(one, stratum="") for one in table(patients=100)]
+    placed = splits.assign(splits.gather(records), folds=5, seed=0)
+    counts = Counter((placed[one.group], one.label) for one in records)
+    for label, expected in ((0, 72), (1, 8)):
+        assert {counts[f"fold{fold}", label] for fold in range(5)} == {expected}
+
+
 def spread(folds: list[str], strata: list[str]) -> float:
     """Sum over strata of the squared deviation from an even share, relative to the stratum."""
     totals, counts = Counter(strata), Counter(zip(folds, strata, strict=True))
@@ -295,6 +303,23 @@ def test_a_split_file_that_has_lost_leading_zeros_is_refused(name: str) -> None:
 def test_a_group_of_two_spellings_in_two_splits_is_refused() -> None:
     with pytest.raises(ConfigError, match="group '1' has two splits, fold0 and fold1"):
         splits.assign(groups_of("1"), folds=3, seed=0, known={"1.0": "fold0", "1.": "fold1"})
+
+
+def test_a_split_file_that_knows_only_groups_that_are_not_built_is_refused() -> None:
+    records = [record(1, 0), replace(record(2, 0), excluded="no_roi")]
+    with pytest.raises(ConfigError, match="knows none of the 1 groups, such as '1'"):
+        splits.check_known({"2": "fold0"}, records)
+
+
+def test_a_group_that_is_not_built_is_no_stranger() -> None:
+    records = [record(1, 0), record(3, 0, split="test"), replace(record(2, 0), excluded="no_roi")]
+    planned = make(records, **{"2.0": "fold0", "1": "fold1"})
+    (line,) = planned.notices
+    assert line == (
+        "--split-file: 1 of the dataset's 2 groups are not in it: 1 keep the dataset's own split."
+    )
+    assert planned.warnings[0] == f"{line} They are '3'."
+    assert make(records).notices == ()
 
 
 def test_a_split_file_of_another_dataset_is_refused() -> None:

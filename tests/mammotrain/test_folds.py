@@ -120,7 +120,7 @@ def test_several_classes_are_ranked_within_folds_too() -> None:
 
 
 def test_patients_are_drawn_by_fold_and_class_as_a_plain_loop_draws_them() -> None:
-    table = simulated([0.0, 2.0, -1.0], groups=14, positives=4, seed=3)
+    table = simulated([0.0, 2.0, -1.0], groups=14, positives=6, seed=3)
     owners, group = np.unique(table.group, return_inverse=True)
     strata = bootstrap.strata(table)
     assert strata is not None
