@@ -355,6 +355,13 @@ def predict(
         typer.Option(help="CSV to write, private: which file each key stands for. DICOM only."),
     ] = None,
     device: Device = "auto",
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="From which probability on the second of two classes is said. (default: each "
+            "model's own; the mean of several has none)"
+        ),
+    ] = None,
 ) -> None:
     """Ask a finished run about pictures whose truth nobody knows.
 
@@ -368,7 +375,7 @@ def predict(
     from mammotrain import predict as predicting
 
     request = predicting.Request(
-        run, input, out, tta, masks, overlays, everything, share, id_map, device
+        run, input, out, tta, masks, overlays, everything, share, id_map, device, threshold
     )
     with _screen() as screen:
         outcome = predicting.predict(request, screen)

@@ -153,7 +153,7 @@ def export(request: Request) -> Checked:
     member = panel.members[0]
     task = unlabelled.task_of(member, Known({}, 1, ()))
     model, channels = _model(member, task)
-    module = Exported(model, task, panel.prior).eval()
+    module = Exported(model, task, member.prior).eval()
     batches, on = _batches(request, panel, task, channels)
     checked = _made(request, module, batches, on)
     _describe(request, panel, checked, batches[0])

@@ -48,6 +48,8 @@ class Request:
         share: Of a heat map's highest value, from which a place belongs to a box.
         id_map: Where to write which file each key stands for; private.
         device: ``auto``, ``cpu`` or ``cuda``.
+        threshold: From which probability on (the corrected one where there is one) the second of
+            two classes is said; None for the models' own.
     """
 
     run: Path
@@ -60,6 +62,7 @@ class Request:
     share: float = 0.5
     id_map: Path | None = None
     device: str = "auto"
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ def predict(request: Request, watcher: Watcher) -> Outcome:
     if not 0 < request.share <= 1:
         raise ConfigError(f"--share must be above 0 and at most 1, got {request.share:g}.")
     panel = panels.open_panel(request.run)
+    _check_threshold(request.threshold, panel)
     with distributed.joined(request.device) as world:
         if world.size > 1:
             raise ConfigError("mammotrain predict is one process: start it without torchrun.")
@@ -119,8 +123,22 @@ def predict(request: Request, watcher: Watcher) -> Outcome:
             return _end(request, findings)
 
 
+def _check_threshold(stated: float | None, panel: Panel) -> None:
+    if stated is None:
+        return
+    if len(panel.classes) > 2:
+        raise ConfigError(
+            f"--threshold is for two classes; {panel.place} has {len(panel.classes)}, of which the "
+            "most probable is said."
+        )
+    if not 0 < stated <= 1:
+        raise ConfigError(f"--threshold must be above 0 and at most 1, got {stated:g}.")
+
+
 def _begin(request: Request, panel: Panel) -> Findings:
-    return Findings(panel, request.out, request.share, request.overlays, request.masks)
+    return Findings(
+        panel, request.out, request.share, request.overlays, request.masks, request.threshold
+    )
 
 
 def _end(request: Request, findings: Findings) -> Outcome:
@@ -131,7 +149,8 @@ def _end(request: Request, findings: Findings) -> Outcome:
             "recipe": panel.config.recipe,
             "weights_sha256": _weights(panel),
             "classes": list(panel.classes),
-            "prior": _prior(panel.prior),
+            "prior": {member.name: _prior(member.prior) for member in panel.members},
+            "threshold": _rule(request, panel),
             "tta": request.tta,
         }
     )
@@ -288,6 +307,8 @@ def _warn_of_flips(panel: Panel, request: Request, watcher: Watcher) -> None:
     for axis in ("horizontal", "vertical"):
         if request.tta in (axis, "flip") and not policy.get(f"flip_{axis}"):
             watcher.warn(f"--tta: this run was never shown pictures with a {axis} flip.")
+    if request.tta != "none" and len(panel.classes) == 2 and request.threshold is None:
+        watcher.warn("--tta: thresholds were chosen on pictures that were not flipped.")
 
 
 def _write_shards(request: Request, findings: Findings) -> Path:
@@ -314,8 +335,18 @@ def _weights(panel: Panel) -> dict[str, str]:
     return {member.name: member.weights_sha256 for member in panel.members}
 
 
+def _rule(request: Request, panel: Panel) -> str:
+    """Return where the thresholds come from, in words."""
+    if len(panel.classes) > 2:
+        return "none: the most probable class is said"
+    if request.threshold is not None:
+        return f"stated by the user: {request.threshold!r}"
+    flips = "" if request.tta == "none" else ", chosen on pictures that were not flipped"
+    return f"of the one model that was asked, by its validation samples{flips}"
+
+
 def _prior(prior: Prior | None) -> dict[str, list[float]] | None:
-    if prior is None or not prior.changes:
+    if prior is None:
         return None
     return {"sampled": list(prior.sampled), "natural": list(prior.natural)}
 
@@ -327,8 +358,9 @@ def summary(outcome: Outcome, out: Path) -> str:
     lines = [f"{len(said):,} {'picture was' if len(said) == 1 else 'pictures were'} scored."]
     decided = [line["decision"] for line in said if line["decision"] is not None]
     lines += [f"  {name:<20}{decided.count(name):,}" for name in findings.panel.classes if decided]
-    if said and not decided:
-        lines.append("  The run has no threshold, so that nothing was decided.")
+    for reason, count in sorted(findings.undecided.items()):
+        whole = "  Nothing was decided" if count == len(said) else f"  {count:,} were not decided"
+        lines.append(f"{whole}: {reason}.")
     if outcome.failed:
         lines.append(f"{outcome.failed:,} could not be read: {out / FAILURES}")
     for code, count in sorted(findings.left_out.items()):

@@ -192,17 +192,25 @@ def _joined(tables: Sequence[Scores], name: str) -> Texts | None:
     return np.concatenate([e if f is None else f for f, e in zip(each, empty, strict=True)])
 
 
-def write(path: Path, scores: Scores) -> None:
+def write(path: Path, scores: Scores, more: Mapping[str, Sequence[str]] | None = None) -> None:
     """Write ``scores.csv``, whole or not at all; reading it gives the same numbers.
 
     ``score_NAME`` is what the model gave, ``corrected_NAME`` the same corrected for the prevalence,
     empty where that was not asked for. An unknown label is an empty cell.
+
+    Args:
+        path: The file.
+        scores: What it holds.
+        more: Columns of the command that writes it, (n,) cells each; nobody reads them back.
     """
+    added = more or {}
+    fold = (FOLD,) if scores.fold is not None else ()
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header(scores.names, (FOLD,) if scores.fold is not None else ()))
-        writer.writerows(_lines(scores))
+        writer.writerow(header(scores.names, (*fold, *added)))
+        for number, line in enumerate(_lines(scores)):
+            writer.writerow([*line, *(cells[number] for cells in added.values())])
     partial.replace(path)
 
 

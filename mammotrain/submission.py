@@ -33,8 +33,8 @@ def save(
 
     Args:
         out: An existing folder.
-        samples: What was said: ``key``, ``scores`` by class, for the natural prevalence, and
-            ``taught``: samples that the run has learned from are left out.
+        samples: What was said: ``key``, ``scores`` by class, ``corrected`` for the natural
+            prevalence or None, and ``taught``: what the run has learned from is left out.
         table: The samples that were asked about, and perhaps more.
         tell: Is told when pictures are not in the table.
     """
@@ -43,7 +43,7 @@ def save(
     if list(samples[0]["scores"])[1:] != [POSITIVE]:
         return None
     honest = [line for line in samples if not line["taught"]]
-    said = {str(line["key"]): line["scores"][POSITIVE] for line in honest}
+    said = {str(line["key"]): (line["corrected"] or line["scores"])[POSITIVE] for line in honest}
     rows = [row for row, key in enumerate(table.keys) if key in said]
     cancer = np.array([said[table.keys[row]] for row in rows], np.float64)
     found = breasts(identifiers(table.columns)[rows], _texts(table.columns["view"])[rows], cancer)

@@ -17,6 +17,13 @@ from mammotrain.config import RunConfig
 from mammotrain.finished import Finished
 from mammotrain.folder import Group
 from mammotrain.priors import Prior
+from mammotrain.thresholds import NOBODY
+
+MEAN_OF = "the mean of {} models is a scale of its own, on which no threshold was chosen"
+HOW_TO_CHOOSE = (
+    "Choose one on scores.csv of labelled samples that none of them has learned from, and give it "
+    "with --threshold"
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,17 @@ class Member:
         return self.run.side.name
 
     @property
+    def prior(self) -> Prior | None:
+        """What its probabilities are corrected by; None where sampling changed no prevalence."""
+        found = self.run.prior
+        return found if found is not None and found.changes else None
+
+    @property
+    def why_undecided(self) -> str:
+        """Why it has no threshold."""
+        return str(self.run.report.get("threshold_reason") or NOBODY)
+
+    @property
     def weights(self) -> Tensors:
         """What is scored: the averaged weights where there are some."""
         return self.saved.weights if self.saved.average is None else self.saved.average
@@ -62,18 +80,30 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Decides:
+    """How a sample of two classes is decided; of more the most probable is said.
+
+    Attributes:
+        threshold: From which probability on the second class is said; None where none is needed,
+            or there is none.
+        reason: Why there is none, or an empty text.
+    """
+
+    threshold: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Panel:
     """All that are asked; they share recipe, preparation and classes.
 
     Attributes:
         place: RUN.
         members: One or several.
-        prior: What their probabilities are corrected by.
     """
 
     place: Path
     members: tuple[Member, ...]
-    prior: Prior | None
 
     @property
     def config(self) -> RunConfig:
@@ -90,21 +120,38 @@ class Panel:
         """What scores are given for."""
         return tuple(self.about["score_names"])
 
+    @property
+    def corrects(self) -> bool:
+        """Whether any of them is corrected for the prevalence."""
+        return any(member.prior is not None for member in self.members)
+
     def may_ask(self, columns: Mapping[str, Any]) -> NDArray[np.bool_]:
         """Return which member knows nothing of which sample's group, (samples, members)."""
         sources, groups = columns["source"], columns["group"]
         pairs = [folder.pair(str(s), str(g)) for s, g in zip(sources, groups, strict=True)]
         return np.array([[pair not in m.taught for m in self.members] for pair in pairs], bool)
 
-    def thresholds(self, asked: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the mean threshold of those asked about each sample, (n,); NaN for none.
+    def decides(self, asked: NDArray[np.bool_], stated: float | None) -> Decides:
+        """Return how a sample is decided, by who was asked about it, bool (members,).
+
+        A model has its own threshold. The mean of several is a scale of its own: the mean of their
+        thresholds is none that anybody chose on it.
 
         Args:
-            asked: (n, members) who was asked.
+            asked: Somebody.
+            stated: A threshold that the user gives; None for the models' own.
         """
-        each = np.array([np.nan if m.threshold is None else m.threshold for m in self.members])
-        found = np.where(asked, each, 0.0).sum(axis=1) / np.maximum(asked.sum(axis=1), 1)
-        return np.asarray(found, np.float64)
+        if len(self.classes) > 2:
+            return Decides(None)
+        if stated is not None:
+            return Decides(stated)
+        if asked.sum() > 1:
+            return Decides(None, f"{MEAN_OF.format(int(asked.sum()))}. {HOW_TO_CHOOSE}")
+        (one,) = (member for member, yes in zip(self.members, asked, strict=True) if yes)
+        if one.threshold is not None:
+            return Decides(one.threshold)
+        name = f"{one.name}: " if len(self.members) > 1 else ""
+        return Decides(None, f"{name}the run has no threshold ({one.why_undecided})")
 
 
 def open_panel(place: Path) -> Panel:
@@ -117,19 +164,18 @@ def open_panel(place: Path) -> Panel:
     run = finished.open_run(place)
     finished.check_single(run)
     if not run.is_cv:
-        alone = None if isinstance(run.threshold, Mapping) else run.threshold
-        return Panel(place, (_member(run, alone),), run.prior)
-    thresholds = run.report["threshold"] or {}
+        return Panel(place, (_member(run),))
     runs = [finished.open_run(path) for path in finished.parts_of(place)]
     parts = [
         each for each in runs if each.side.by == ("" if run.side.by == "fold" else run.side.by)
     ]
     if not parts:
         raise ConfigError(f"{place} is a cv without the runs of its parts: none is left to ask.")
-    members = tuple(_member(each, thresholds.get(each.side.name)) for each in parts)
-    return Panel(place, members, run.prior)
+    return Panel(place, tuple(_member(each) for each in parts))
 
 
-def _member(run: Finished, threshold: float | None) -> Member:
+def _member(run: Finished) -> Member:
+    """Return a run's model: its threshold and its prior are those of its own validation."""
+    threshold = None if isinstance(run.threshold, Mapping) else run.threshold
     saved = checkpoint.best(run.place / folder.CHECKPOINTS)
     return Member(run, saved, folder.taught(run.place), threshold)

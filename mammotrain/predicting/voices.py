@@ -40,7 +40,8 @@ class Said:
     Attributes:
         setup: Whose table the rows are of.
         rows: (n,) places in the table.
-        values: (n, classes) float64 probabilities, for the natural prevalence.
+        raw: (n, classes) float64 probabilities as the models gave them, the mean of those asked.
+        values: The same, each model's corrected for the prevalence before; ``raw`` where none is.
         asked: (n, members) who was asked.
         images: (n, C, h, w) the pictures, integers as stored.
         maps: (n, h, w) float32, 0 or more, on the same grid; None when there are none.
@@ -50,6 +51,7 @@ class Said:
 
     setup: Setup
     rows: NDArray[np.int64]
+    raw: NDArray[np.float64]
     values: NDArray[np.float64]
     asked: Bools
     images: Tensor
@@ -92,7 +94,8 @@ class Voices:
 
     def _answer(self, setups: Sequence[Setup], batch: Batch, asked: Bools) -> Said:
         count = len(batch.rows)
-        values = np.zeros((count, len(self._panel.classes)))
+        raw = np.zeros((count, len(self._panel.classes)))
+        values = np.zeros_like(raw)
         maps = np.zeros((count, *_input_grid(setups[0], batch)), np.float32)
         kind, grid = "", None
         for place, setup in enumerate(setups):
@@ -102,16 +105,16 @@ class Voices:
             keys = tuple(batch.keys[i] for i in mine)
             part = Batch(batch.images[torch.from_numpy(mine)], None, batch.rows[mine], keys)
             scores, found, kind, grid = self._one(setup, self._model(place, setup), part)
-            values[mine] += scores
+            raw[mine] += scores
+            prior = self._panel.members[place].prior
+            values[mine] += scores if prior is None else priors.correct(scores, prior)
             if found is not None:
                 maps[mine] += found
         many = asked.sum(axis=1)
-        values /= many[:, None]
-        if self._panel.prior is not None and self._panel.prior.changes:
-            values = priors.correct(values, self._panel.prior)
+        raw, values = raw / many[:, None], values / many[:, None]
         maps /= many[:, None, None].astype(np.float32)
         found_maps = maps if kind else None
-        return Said(setups[0], batch.rows, values, asked, batch.images, found_maps, kind, grid)
+        return Said(setups[0], batch.rows, raw, values, asked, batch.images, found_maps, kind, grid)
 
     def _model(self, place: int, setup: Setup) -> nn.Module:
         if place not in self._models:

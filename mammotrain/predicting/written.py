@@ -1,6 +1,5 @@
 """What ``mammotrain predict`` leaves behind: scores, boxes, overlays, failures."""
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,15 +11,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mammotrain import metrics
+from mammotrain import metrics, scores
 from mammotrain.predicting import boxes, overlays
 from mammotrain.predicting.boxes import Found
 from mammotrain.predicting.panel import Panel
 from mammotrain.predicting.voices import ERROR, HEAT, MASK, Said
-from mammotrain.scores import FIXED, PREFIX, UNKNOWN
+from mammotrain.scores import EXAM, EXAMS, FIXED, SOURCE, UNKNOWN, Scores
 
 DIGITS = 6
 DECISION, TAUGHT = "decision", "taught"
+CORRECTED = "corrected"
 FAILURES = "failures.jsonl"
 Json = dict[str, Any]
 
@@ -35,11 +35,13 @@ class Findings:
         share: Of a heat map's highest value, from which a place belongs to a box.
         overlays: Whether pictures are drawn.
         keeps_masks: Whether predicted masks are kept.
+        stated: The threshold that the user gives; None for the models' own.
         samples: A line a sample, for scores.csv and scores.json.
         boxes: Key -> its entry in boxes.json.
         masks: Key -> PNG of the predicted mask, on the stored picture's grid.
         failures: A line a file that could not be read.
         left_out: Code -> files, or samples, that are not asked about on purpose.
+        undecided: Why there is no threshold -> samples.
         kind: What the maps are.
         at: Probability from which a pixel belongs to a predicted mask.
         smallest: Pixels of the model's input; a smaller part of a mask is dropped.
@@ -50,11 +52,13 @@ class Findings:
     share: float
     overlays: bool
     keeps_masks: bool
+    stated: float | None = None
     samples: list[Json] = field(default_factory=list)
     boxes: dict[str, Json] = field(default_factory=dict)
     masks: dict[str, bytes] = field(default_factory=dict)
     failures: list[dict[str, str]] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    undecided: Counter[str] = field(default_factory=Counter)
     kind: str = ""
     at: float = 0.5
     smallest: int = 0
@@ -70,15 +74,9 @@ class Findings:
         settings: Any = getattr(said.setup.task, "config", None)  # where the run itself cuts masks
         self.at = getattr(settings, "threshold", self.at)
         self.smallest = getattr(settings, "smallest", self.smallest)
-        names, columns = self.panel.classes, said.setup.columns
-        thresholds = self.panel.thresholds(said.asked)
-        labels = said.setup.task.classes[said.rows]
         for place, row in enumerate(said.rows.tolist()):
-            line: Json = {name: columns[name][row] for name in FIXED[:4]}
-            line["label"] = None if labels[place] == UNKNOWN else int(labels[place])
-            line["scores"] = dict(zip(names, said.values[place].tolist(), strict=True))
-            line[DECISION] = self._decision(said.values[place], float(thresholds[place]))
-            line["threshold"] = _number(thresholds[place])
+            line = _facts(said, place, row)
+            line |= self._probabilities(said, place) | self._decision(said, place)
             members = self.panel.members
             line["asked"] = [
                 m.name for m, yes in zip(members, said.asked[place], strict=True) if yes
@@ -87,10 +85,21 @@ class Findings:
             self.samples.append(line)
             self._look(said, place, row, str(line["key"]))
 
-    def _decision(self, values: NDArray[np.float64], threshold: float) -> str | None:
-        known = None if np.isnan(threshold) else threshold
-        found = metrics.decide(values[None], known)
-        return None if found is None else self.panel.classes[int(found[0])]
+    def _probabilities(self, said: Said, place: int) -> Json:
+        """Return ``scores`` as the models gave them, and ``corrected``, None where none is."""
+        names = self.panel.classes
+        raw, values = (each[place].tolist() for each in (said.raw, said.values))
+        corrected = dict(zip(names, values, strict=True)) if self.panel.corrects else None
+        return {"scores": dict(zip(names, raw, strict=True)), CORRECTED: corrected}
+
+    def _decision(self, said: Said, place: int) -> Json:
+        """Return a sample's decision and threshold, None where there are none: that is counted."""
+        how = self.panel.decides(said.asked[place], self.stated)
+        if how.reason:
+            self.undecided[how.reason] += 1
+        found = metrics.decide(said.values[place][None], how.threshold)
+        decision = None if found is None else self.panel.classes[int(found[0])]
+        return {DECISION: decision, "threshold": how.threshold}
 
     def _look(self, said: Said, place: int, row: int, key: str) -> None:
         """Keep the boxes and the mask of a sample, and draw it."""
@@ -150,6 +159,22 @@ class Findings:
             ],
         }
 
+    def table(self) -> Scores:
+        """Return what was said as a run's scores are, in the order of ``samples``."""
+        names = {**{name: name for name in (*FIXED[:4], SOURCE)}, EXAMS[0]: EXAM}
+        columns = {name: [line[key] for line in self.samples] for name, key in names.items()}
+        labels = [UNKNOWN if line["label"] is None else line["label"] for line in self.samples]
+        classes, rows = self.panel.classes, np.arange(len(self.samples))
+        found = scores.from_columns(
+            columns, rows, np.array(labels, np.int64), self._values("scores"), classes
+        )
+        return found.corrected(self._values(CORRECTED)) if self.panel.corrects else found
+
+    def _values(self, name: str) -> NDArray[np.float64]:
+        classes = self.panel.classes
+        found = [[line[name][each] for each in classes] for line in self.samples]
+        return np.array(found, np.float64).reshape(len(found), len(classes))
+
     def write(self, about: Mapping[str, Any]) -> None:
         """Write scores.csv, scores.json, boxes.json and failures.jsonl; each whole or not at all.
 
@@ -162,9 +187,14 @@ class Findings:
             "scored": len(self.samples),
             "failed": failed,
             "left_out": dict(sorted(self.left_out.items())),
+            "undecided": dict(sorted(self.undecided.items())),
         }
-        _write_csv(self.out / "scores.csv", self.panel.classes, self.samples)
-        apart = ("group", "label")
+        own = {
+            DECISION: [line[DECISION] or "" for line in self.samples],
+            TAUGHT: [str(int(line[TAUGHT])) for line in self.samples],
+        }
+        scores.write(self.out / "scores.csv", self.table(), own)
+        apart = ("group", "label", EXAM, SOURCE)
         lines = [{n: v for n, v in line.items() if n not in apart} for line in self.samples]
         _write_json(self.out / "scores.json", {**about, "counts": counts}, lines)
         cut = {MASK: {"at": self.at}, HEAT: {"share": self.share}}.get(self.kind, {})
@@ -179,16 +209,14 @@ def mask_of(content: bytes) -> NDArray[np.uint8]:
     return np.asarray(found, np.uint8)
 
 
-def _write_csv(path: Path, classes: Sequence[str], samples: Sequence[Json]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow([*FIXED, *(PREFIX + name for name in classes), DECISION, TAUGHT])
-        for line in samples:
-            fixed = ["" if line[name] is None else str(line[name]) for name in FIXED]
-            values = [repr(line["scores"][name]) for name in classes]
-            table.writerow([*fixed, *values, line[DECISION] or "", int(line[TAUGHT])])
-    partial.replace(path)
+def _facts(said: Said, place: int, row: int) -> Json:
+    """Return what a table knows of a sample that is part of its line of scores.csv."""
+    columns, label = said.setup.columns, int(said.setup.task.classes[row])
+    return {
+        **{name: columns[name][row] for name in (*FIXED[:4], SOURCE)},
+        EXAM: next((columns[n][row] for n in EXAMS if columns[n][row] is not None), None),
+        "label": None if label == UNKNOWN else label,
+    }
 
 
 def _write_json(path: Path, about: Mapping[str, Any], samples: Sequence[Json]) -> None:
@@ -202,7 +230,3 @@ def _write(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ import mammoprep
 from mammoprep.core.errors import ConfigError
 from mammoprep.core.geometry import Geometry
 from mammoprep.verify import verify
-from mammotrain import checkpoint, config, finished, folder, priors, scores
+from mammotrain import checkpoint, config, finished, folder, scores, thresholds
 from mammotrain.checkpoint import Checkpoint
 from mammotrain.cli import app
 from mammotrain.contracts import Output
@@ -30,6 +31,7 @@ from mammotrain.data.shards import open_table
 from mammotrain.data.splits import Side
 from mammotrain.predict import Request, predict, summary
 from mammotrain.predicting import boxes, overlays, unlabelled, voices
+from mammotrain.predicting.written import Findings
 from mammotrain.rescore import Request as Asked
 from mammotrain.rescore import rescore
 from mammotrain.run import Request as Training
@@ -122,33 +124,161 @@ def test_on_its_own_shards_a_cv_says_what_it_said_when_it_left_the_sample_out(
     assert np.array_equal(mine.key, theirs.key)
     assert np.allclose(mine.values, theirs.values, atol=1e-6)
     assert np.array_equal(mine.label, theirs.label)
-    thresholds = finished.open_run(crossed).report["threshold"]
+    assert np.allclose(mine.given, theirs.given, atol=1e-6)
+    runs = [finished.open_run(crossed / f"fold{number}") for number in range(3)]
+    own = {f"fold{number}": run.threshold for number, run in enumerate(runs)}
     folds = dict(zip(theirs.key, theirs.fold, strict=True))
     for line in tell(tmp_path / "out")["samples"]:
         assert line["asked"] == [folds[line["key"]]]
-        assert line["threshold"] == thresholds[folds[line["key"]]]
-        said = line["scores"]["abnormal"] >= line["threshold"]
+        assert line["threshold"] == own[folds[line["key"]]]
+        said = line["corrected"]["abnormal"] >= line["threshold"]
         assert line["decision"] == ("abnormal" if said else "not_abnormal")
         assert line["taught"] is False
 
 
-def test_about_new_patients_the_models_of_a_cv_are_averaged(
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_about_new_patients_each_model_of_a_cv_is_corrected_and_then_the_mean_is_taken(
     crossed: Path, others: Path, tmp_path: Path
 ) -> None:
     predict(asked(crossed, others, tmp_path / "all"), Watcher())
-    parts = []
+    parts, changes = [], []
     for number in range(3):
         out = tmp_path / f"fold{number}"
         rescore(Asked(crossed / f"fold{number}", (str(others),), out, "cpu"), Watcher())
-        parts.append(scores.read(out / "scores.csv").values)
-    prior = finished.open_run(crossed).prior
-    assert prior is not None
-    expected = priors.correct(np.mean(parts, axis=0), prior)
-    assert np.allclose(scores.read(tmp_path / "all" / "scores.csv").values, expected, atol=1e-6)
-    line = tell(tmp_path / "all")["samples"][0]
-    assert line["asked"] == ["fold0", "fold1", "fold2"]
-    thresholds = finished.open_run(crossed).report["threshold"].values()
-    assert line["threshold"] == pytest.approx(np.mean(list(thresholds)))
+        parts.append(scores.read(out / "scores.csv"))
+        prior = finished.open_run(crossed / f"fold{number}").prior
+        changes.append(prior is not None and prior.changes)
+    assert any(changes)
+    found = scores.read(tmp_path / "all" / "scores.csv")
+    assert np.allclose(found.given, np.mean([each.given for each in parts], axis=0), atol=1e-6)
+    assert np.allclose(found.values, np.mean([each.values for each in parts], axis=0), atol=1e-6)
+    assert not np.allclose(found.given, found.values, atol=1e-3)
+    assert tell(tmp_path / "all")["samples"][0]["asked"] == ["fold0", "fold1", "fold2"]
+
+
+def test_the_mean_of_a_cvs_models_decides_nothing_until_a_threshold_is_given(
+    crossed: Path, others: Path, tmp_path: Path
+) -> None:
+    outcome = predict(asked(crossed, others, tmp_path / "out"), Watcher())
+    rows = rows_of(tmp_path / "out" / "scores.csv")
+    assert {row["decision"] for row in rows} == {""}
+    assert all(float(row["score_abnormal"]) >= 0 for row in rows)
+    told = tell(tmp_path / "out")
+    assert {line["threshold"] for line in told["samples"]} == {None}
+    ((reason, count),) = told["counts"]["undecided"].items()
+    assert count == len(rows)
+    assert reason.startswith("the mean of 3 models is a scale of its own")
+    lines = summary(outcome, tmp_path / "out").splitlines()
+    assert [line for line in lines if "decided" in line] == [f"  Nothing was decided: {reason}."]
+    assert "--threshold" in reason
+    # as docs/predict.md chooses one
+    known = scores.read(tmp_path / "out" / "scores.csv").labelled()
+    assert thresholds.choose(known.label == 1, known.values[:, 1]) is not None
+    chosen = float(np.median(known.values[:, 1]))
+    predict(asked(crossed, others, tmp_path / "stated", threshold=chosen), Watcher())
+    told = tell(tmp_path / "stated")
+    assert told["threshold"] == f"stated by the user: {chosen!r}"
+    assert told["counts"]["undecided"] == {}
+    for line in told["samples"]:
+        assert (line["decision"] == "abnormal") == (line["corrected"]["abnormal"] >= chosen)
+    assert len({line["decision"] for line in told["samples"]}) == 2
+
+
+def copied(run: Path, place: Path, **changed: object) -> Path:
+    """Return a copy of a run with another report."""
+    shutil.copytree(run, place)
+    report = json.loads((place / "report.json").read_text())
+    (place / "report.json").write_text(json.dumps({**report, **changed}))
+    return place
+
+
+def test_a_run_without_a_threshold_scores_and_says_once_why_it_decides_nothing(
+    crossed: Path, others: Path, tmp_path: Path
+) -> None:
+    why = {"threshold": None, "threshold_reason": "too few groups to validate"}
+    run = copied(crossed / "fold0", tmp_path / "run", **why)
+    outcome = predict(asked(run, others, tmp_path / "out"), Watcher())
+    rows = rows_of(tmp_path / "out" / "scores.csv")
+    assert {row["decision"] for row in rows} == {""}
+    said = summary(outcome, tmp_path / "out")
+    assert said.count("too few groups to validate") == 1
+    assert list(tell(tmp_path / "out")["counts"]["undecided"].values()) == [len(rows)]
+
+
+def test_only_the_fold_without_a_threshold_decides_nothing(
+    crossed: Path, patches: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(crossed, tmp_path / "cv")
+    place = tmp_path / "cv" / "fold1" / "report.json"
+    report = json.loads(place.read_text())
+    place.write_text(json.dumps({**report, "threshold": None, "threshold_reason": "few"}))
+    predict(asked(tmp_path / "cv", patches, tmp_path / "out"), Watcher())
+    told = tell(tmp_path / "out")
+    without = {line["key"] for line in told["samples"] if line["decision"] is None}
+    assert without == {line["key"] for line in told["samples"] if line["asked"] == ["fold1"]}
+    assert 0 < len(without) < len(told["samples"])
+    assert list(told["counts"]["undecided"]) == ["fold1: the run has no threshold (few)"]
+
+
+def test_a_run_that_corrects_nothing_leaves_the_corrected_columns_empty(
+    crossed: Path, others: Path, tmp_path: Path
+) -> None:
+    run = copied(crossed / "fold0", tmp_path / "run", prior=None)
+    predict(asked(run, others, tmp_path / "out"), Watcher())
+    rows = rows_of(tmp_path / "out" / "scores.csv")
+    assert {row["corrected_abnormal"] for row in rows} == {""}
+    assert scores.read(tmp_path / "out" / "scores.csv").raw is None
+    assert {line["corrected"] for line in tell(tmp_path / "out")["samples"]} == {None}
+
+
+def test_scores_csv_of_predict_is_that_of_the_run_cell_by_cell(
+    crossed: Path, patches: Path, tmp_path: Path
+) -> None:
+    predict(asked(crossed / "fold1", patches, tmp_path / "out"), Watcher())
+    mine = rows_of(tmp_path / "out" / "scores.csv")
+    theirs = rows_of(crossed / "fold1" / "scores.csv")
+    assert [*mine[0]] == [*theirs[0], "decision", "taught"]
+    numbers = [name for name in theirs[0] if name.startswith(("score_", "corrected_"))]
+    assert len(numbers) == 4
+    for one, other in zip(mine, theirs, strict=True):
+        for name in other:
+            if name in numbers:
+                assert float(one[name]) == pytest.approx(float(other[name]), abs=1e-6)
+            else:
+                assert one[name] == other[name], name
+
+
+ODD = ("nicht, gutartig", 'böse"artig, groß', " score_x ")
+
+
+def test_odd_names_of_classes_and_exams_come_through_scores_csv(tmp_path: Path) -> None:
+    samples = [
+        {
+            "key": f"k{n}", "group": "g, 1", "laterality": "L", "view": None, "label": n % 3,
+            "source": "ä, b", "exam": f"e{n}" if n else None,
+            "scores": dict(zip(ODD, (0.5, 0.3, 0.2), strict=True)),
+            "corrected": dict(zip(ODD, (0.1, 0.2, 0.7), strict=True)),
+            "decision": ODD[1], "taught": False,
+        }
+        for n in range(4)
+    ]  # fmt: skip
+    panel = SimpleNamespace(classes=ODD, corrects=True)
+    found = Findings(panel, tmp_path, 0.5, overlays=False, keeps_masks=False, samples=samples)
+    found.write({"format_version": 1})
+    table = scores.read(tmp_path / "scores.csv")
+    assert table.names == ODD
+    assert table.values[0].tolist() == [0.1, 0.2, 0.7]
+    assert table.given[0].tolist() == [0.5, 0.3, 0.2]
+    assert table.exam.tolist() == ["", "e1", "e2", "e3"]
+    assert set(table.source) == {"ä, b"}
+    assert {row["decision"] for row in rows_of(tmp_path / "scores.csv")} == {ODD[1]}
+    scores.write(tmp_path / "run.csv", table)
+    head = (tmp_path / "run.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert (tmp_path / "scores.csv").read_text(encoding="utf-8").startswith(head + ",decision")
 
 
 def test_what_one_run_has_learned_from_is_left_out_or_marked(
@@ -185,8 +315,6 @@ def test_pictures_without_any_label_are_scored(
 def test_flips_are_averaged_and_their_probabilities_too(
     crossed: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prior = finished.open_run(crossed / "fold0").prior
-    assert prior is None or prior.changes
     monkeypatch.setitem(voices.VIEWS, "across", ((voices.ACROSS,),))
     found = {}
     for tta in ("none", "across", "horizontal"):
@@ -198,11 +326,7 @@ def test_flips_are_averaged_and_their_probabilities_too(
 def _raw(request: Request) -> np.ndarray:
     """Return the probabilities before they are corrected for the prevalence."""
     predict(request, Watcher())
-    values = scores.read(request.out / "scores.csv").values
-    prior = finished.open_run(request.run).prior
-    if prior is None:
-        return values
-    return priors.correct(values, replace(prior, sampled=prior.natural, natural=prior.sampled))
+    return scores.read(request.out / "scores.csv").given
 
 
 def test_a_flip_that_training_never_showed_is_said(
@@ -211,6 +335,8 @@ def test_a_flip_that_training_never_showed_is_said(
     told = Telling()
     predict(asked(crossed / "fold0", others, tmp_path / "out", tta="vertical"), told)
     assert any("vertical flip" in line for line in told.lines)
+    assert any("chosen on pictures that were not flipped" in line for line in told.lines)
+    assert "not flipped" in tell(tmp_path / "out")["threshold"]
 
 
 # --- DICOM ----------------------------------------------------------------------------------------
@@ -589,6 +715,7 @@ def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
         ("patches", "shards", {"tta": "flop"}, "Did you mean 'flip'"),
         ("patches", "shards", {"masks": True}, "predicts masks"),
         ("patches", "shards", {"share": 0.0}, "--share"),
+        ("patches", "shards", {"threshold": 1.5}, "--threshold must be"),
         ("patches", "prepared", {}, "prepared differently: .*roi"),
         ("whole", "nowhere", {}, "does not exist"),
         ("whole", "dicom", {"masks": True}, "the input is files"),

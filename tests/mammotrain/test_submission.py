@@ -116,16 +116,20 @@ def test_every_breast_of_the_test_table_is_there_once_as_the_levels_have_it(
 def test_probabilities_are_those_of_the_natural_prevalence(
     screening: Path, crossed: Path, tmp_path: Path
 ) -> None:
-    prior = finished.open_run(crossed).prior
-    assert prior is not None
-    assert prior.changes
+    priors = [finished.open_run(crossed / f"fold{number}").prior for number in range(3)]
+    assert all(prior is not None and prior.changes for prior in priors)
     predict(asked(crossed, screening / "shards", tmp_path / "out"), Watcher())
     table = json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert table["prior"]["natural"] == list(prior.natural)
-    # what scores.csv of predict holds is corrected, and the submission is made of it
-    assert handed_in(tmp_path / "out")[0][1] == pytest.approx(
-        by_levels(tmp_path / "out", names_of_test(screening)[:1])[0]
-    )
+    told = [table["prior"][f"fold{number}"]["natural"] for number in range(3)]
+    assert told == [list(prior.natural) for prior in priors]
+    # the submission is made of the corrected ones
+    first = names_of_test(screening)[:1]
+    found = handed_in(tmp_path / "out")[0][1]
+    assert found == pytest.approx(by_levels(tmp_path / "out", first)[0])
+    raw = scores.read(tmp_path / "out" / "scores.csv")
+    plain = levels.aggregate(raw.with_values(raw.given), "breast")
+    known = dict(zip(np.char.replace(plain.key, "/", "_"), plain.values[:, 1], strict=True))
+    assert abs(found - known[first[0]]) > 1e-4
 
 
 @pytest.mark.slow
@@ -162,9 +166,12 @@ def test_what_the_run_has_learned_from_is_not_handed_in(
 def test_pictures_that_are_missing_are_said(screening: Path, crossed: Path, tmp_path: Path) -> None:
     table = open_table([screening / "shards"])
     lines = [
-        {"key": key, "scores": {"not_cancer": 0.9, "cancer": 0.1}, "taught": False}
+        {
+            "key": key, "scores": {"not_cancer": 0.9, "cancer": 0.1}, "corrected": None,
+            "taught": False,
+        }
         for key in table.keys
-    ]
+    ]  # fmt: skip
     told = Telling()
     assert submission.save(tmp_path, lines, table, told.warn) == len(names_of_test(screening))
     assert told.lines == []
@@ -179,7 +186,8 @@ def test_it_is_made_of_cancers_of_rsna_alone(screening: Path, tmp_path: Path) ->
         table = open_table([screening / "shards"])
         table.summary["source"] = source
         share = 1 / len(names)
-        lines = [{"key": key, "scores": dict.fromkeys(names, share), "taught": False}
+        said = dict.fromkeys(names, share)
+        lines = [{"key": key, "scores": said, "corrected": None, "taught": False}
                  for key in table.keys]  # fmt: skip
         return submission.save(tmp_path, lines, table, lambda _: None)
 
