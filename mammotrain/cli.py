@@ -135,6 +135,12 @@ def evaluate(
         Path | None, typer.Option(help="Where scores and report go. (default: RUN/eval-SOURCE)")
     ] = None,
     device: Device = "auto",
+    tta: Annotated[
+        str,
+        typer.Option(
+            help="Mean over flipped pictures: none, horizontal, vertical, or flip for all four."
+        ),
+    ] = "none",
 ) -> None:
     """Score shards with a finished run, at its own threshold; nothing is trained.
 
@@ -143,8 +149,9 @@ def evaluate(
     from mammotrain import rescore
     from mammotrain import summary as summaries
 
+    request = rescore.Request(run, tuple(data), out, device, tta)
     with _screen() as screen:
-        report, place = rescore.rescore(rescore.Request(run, tuple(data), out, device), screen)
+        report, place = rescore.rescore(request, screen)
     _say(summaries.summary(report, place))
 
 

@@ -1,5 +1,6 @@
 """A finished run and shards -> scores and a report; nothing is trained."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mammotrain import distributed, evaluate, finished, folder, priors, setup
+from mammotrain.checks import one_of
 from mammotrain.evaluate import Scored
 from mammotrain.finished import Finished
+from mammotrain.predicting import flips
+from mammotrain.predicting.voices import VIEWS
 from mammotrain.setup import Setup
 from mammotrain.thresholds import Judged
 from mammotrain.watching import Watcher
 
+PLAIN = "none"  # pictures as they lie
 NOT_AT_HAND = "the training samples are not at hand to fit it on"
 
 
@@ -27,27 +32,31 @@ class Request:
         data: Datasets.
         out: Where the scores go; None for ``eval-SOURCE`` in the run's folder.
         device: ``auto``, ``cpu`` or ``cuda``.
+        tta: Name in ``predicting.voices.VIEWS``: in which positions a picture is shown.
     """
 
     run: Path
     data: tuple[str, ...]
     out: Path | None = None
     device: str = "auto"
+    tta: str = PLAIN
 
 
 def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
     """Score shards with a finished run; return the content of report.json and where it lies.
 
-    The thresholds are the run's own, one a level, chosen on its validation samples.
+    The thresholds are the run's own, one a level, chosen on its validation samples: on pictures
+    as they lie, also where others are flipped.
 
     Raises:
         ConfigError: no finished run, other preparation, or the folder is not empty.
         DamageError: damaged shards or weights, or the run was trained on some of these patients.
     """
+    one_of("--tta", request.tta, VIEWS)
     run = finished.open_run(request.run)
     with distributed.joined(request.device) as world:
         table = setup.open_shards(run.config, request.data, watcher.warn)
-        made, model = finished.prepare(run, table, world)
+        made, model = _flipped(*finished.prepare(run, table, world), request.tta)
         source = str(table.summary["source"])
         out = request.out or request.run / f"eval-{source}"
         folder.check_free(out, resume=None)
@@ -59,6 +68,8 @@ def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
         for name, rows in made.roles.tables.items():
             tables[name] = _scored(made, model, rows, run)
             told[name] = _report(made, tables[name], run, name)
+            if request.tta != PLAIN:
+                told[name]["tta"] = _told(request.tta, told[name])
         found = evaluate.together(made, told, run.prior)
         if world.leads:
             with folder.held(out, resume=None):
@@ -76,3 +87,22 @@ def _report(made: Setup, scored: Scored, run: Finished, name: str) -> dict[str, 
     judged = Judged(scored.scores, None, run.threshold, run.thresholds_above, reason=reason)
     others: dict[str, Judged | str] = dict.fromkeys(evaluate.kinds(made), NOT_AT_HAND)
     return evaluate.summed_up(made, judged, scored.measures, others, run.prior, split=name)
+
+
+def _flipped(made: Setup, model: nn.Module, tta: str) -> tuple[Setup, nn.Module]:
+    """Return what shows each picture in several positions and takes the mean of what is said."""
+    if tta == PLAIN:
+        return made, model
+    return replace(made, task=flips.mean_scores(made.task)), flips.Flipped(model, tta)
+
+
+def _told(tta: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a report tells of flips, with a sentence for people."""
+    many = len(VIEWS[tta])
+    said = f"Each score is the mean over {many} positions of the picture (--tta {tta})."
+    if found["threshold"] is not None:
+        said += (
+            " The threshold was chosen on pictures that were not flipped, which is another scale: "
+            "figures of decisions are those of a threshold that nobody chose for these scores."
+        )
+    return {"views": tta, "pictures": many, "threshold_from": PLAIN, "reason": said}
