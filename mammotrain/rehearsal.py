@@ -9,7 +9,7 @@ from torch import nn
 
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
-from mammotrain import evaluate, measures, metrics, optim, setup, trainer
+from mammotrain import evaluate, measures, metrics, monitors, optim, scores, setup, trainer
 from mammotrain.config import RunConfig
 from mammotrain.data.shards import Table
 from mammotrain.data.splits import Side
@@ -31,6 +31,7 @@ def samples(config: RunConfig, table: Table, side: Side, world: World) -> Setup:
     for rows in (made.roles.validate, *made.roles.tables.values()):
         if rows.size:
             made.loader(rows, training=False)
+    _check_level(made)
     return made
 
 
@@ -55,12 +56,10 @@ def validation(
 ) -> tuple[Scored, Mapping[str, float]]:
     """Return what a model says of some samples, and the metrics that can be monitored."""
     found = evaluate.score(made, model, rows)
-    known = found.scores.labelled()
-    values = metrics.point(known.label, known.values, None)
-    if "macro_auroc" in values:  # what a recipe's monitor `auroc` means with several classes
-        values["auroc"] = values["macro_auroc"]
-    told = {"loss": found.loss, **values, **measures.values(found.measures), **found.stats}
-    return found, told
+    values = monitors.of_images(found.scores)
+    asked = monitors.measure(found.scores, made.config.train.monitor)
+    measured = measures.values(found.measures)
+    return found, {"loss": found.loss, **values, **measured, **found.stats, **asked}
 
 
 @contextmanager
@@ -86,7 +85,7 @@ def _check_monitor(made: Setup, model: nn.Module) -> None:
     """Refuse a metric that no validation will have; raises ConfigError."""
     name, classes = made.config.train.monitor, len(made.task.score_names)
     undecided = metrics.THRESHOLDED if classes == 2 else set()
-    known = {"loss", "auroc", *metrics.names(classes)} - undecided
+    known = {"loss", *monitors.names(classes)}
     if name in known:
         return
     some = made.roles.validate if made.roles.validate.size else made.roles.train
@@ -95,10 +94,19 @@ def _check_monitor(made: Setup, model: nn.Module) -> None:
     known |= set(found) - undecided
     if name in known:
         return
-    why = "there is no such metric."
-    if name in undecided:
-        why = "it needs a threshold, which is chosen when training is over."
-    raise ConfigError(
-        f"train.monitor {name!r}: {why}{plugins.suggest(name, sorted(known))} "
-        f"Known: {', '.join(sorted(known))}."
-    )
+    why = f"there is no such metric.{plugins.suggest(name, sorted(known))}"
+    if instead := monitors.undecided(name, classes):
+        why = (
+            "it needs a threshold, which is chosen when training is over. "
+            f"train.monitor={instead} is of the best decisions on the validation samples."
+        )
+    raise ConfigError(f"train.monitor {name!r}: {why} Known: {monitors.listed(known)}.")
+
+
+def _check_level(made: Setup) -> None:
+    """Refuse a metric of a level that the validation samples do not have; raises ConfigError."""
+    name, names, rows = made.config.train.monitor, made.task.score_names, made.roles.validate
+    values = np.full((len(rows), len(names)), 1 / len(names))
+    found = scores.from_columns(made.columns, rows, made.task.classes[rows], values, names)
+    if reason := monitors.why_not(found, name) if len(rows) else "":
+        raise ConfigError(f"train.monitor {name!r}: of the validation samples {reason}.")
