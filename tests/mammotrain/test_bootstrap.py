@@ -3,6 +3,7 @@ import time
 import numpy as np
 import pytest
 from scored import make, small
+from sklearn.metrics import roc_auc_score
 
 from mammoprep.core.errors import ConfigError
 from mammotrain import bootstrap, metrics, scores, thresholds
@@ -154,6 +155,49 @@ def test_a_paired_difference_equals_a_plain_loop() -> None:
         each = [metrics.point(t.label[rows], t.values[rows], None)["auroc"] for t in (table, other)]
         wanted.append(each[0] - each[1])
     assert found["ci95"] == pytest.approx(np.percentile(wanted, [2.5, 97.5]), abs=1e-12)
+
+
+def noisy(table: Scores) -> Scores:
+    """Return scores that are sometimes better and mostly worse."""
+    noise = np.random.default_rng(1).normal(size=len(table))
+    odds = np.log(table.values[:, 1] / table.values[:, 0]) + noise
+    score = 1 / (1 + np.exp(-odds))
+    return table.with_values(np.stack([1 - score, score], axis=1))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_p_is_two_sided_as_a_count_of_really_drawn_patients_says(sign: int) -> None:
+    table = make(n=150, groups=30, seed=8)
+    other = noisy(table)
+    table, other = (table, other) if sign > 0 else (other, table)
+    found = bootstrap.compare(Judged(table), Judged(other), 60, 7, ("auroc",))["auroc"]
+    (counts,) = bootstrap.draws(len(np.unique(table.group)), 60, 7, 60)
+    below = above = 0
+    for drawn in counts:
+        rows = resampled(table, drawn)
+        one, two = (roc_auc_score(t.label[rows], t.values[rows, 1]) for t in (table, other))
+        below, above = below + (one <= two), above + (one >= two)
+    assert np.sign(found["difference"]) == sign
+    # of 60 draws these are of the other sign; each of the two tails counts, so twice as many
+    odd = below if sign > 0 else above
+    assert 0 < odd < 15  # neither none nor half: one side and two sides are not the same
+    assert found["p"] == pytest.approx(2 * (odd + 1) / 61)
+
+
+def test_p_does_not_depend_on_which_run_is_named_first() -> None:
+    table = make(n=150, groups=30, seed=8)
+    other = noisy(table)
+    one = bootstrap.compare(Judged(table), Judged(other), 60, 7)
+    two = bootstrap.compare(Judged(other), Judged(table), 60, 7)
+    for name in ("auroc", "average_precision", "brier"):
+        assert one[name]["p"] == two[name]["p"]
+        assert one[name]["difference"] == -two[name]["difference"]
+
+
+def test_a_difference_that_no_draw_shares_the_sign_of_has_the_smallest_p_there_is() -> None:
+    table = make(n=150, groups=30, seed=5)
+    found = bootstrap.compare(Judged(better(table, 2.0)), Judged(table), 60, 7, ("auroc",))
+    assert found["auroc"]["p"] == pytest.approx(2 / 61)
 
 
 def test_pairing_sees_a_small_difference_that_two_intervals_would_hide() -> None:

@@ -520,6 +520,70 @@ def test_predicted_boxes_map_back_to_the_lesion_in_stored_pixels(
         assert found[key]["decision"] == "lesion"
 
 
+def test_boxes_are_exact_in_both_spaces(
+    screening: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # whole pixels of a mask are a box with whole edges; stored pixels follow by the scale and the
+    # offset of each axis alone, a matrix of two numbers an axis that is inverted here by hand
+    preparation = dict(open_table([screening / "shards"]).preparation)
+    images = screening / "raw" / "train_images"
+    known, expected, mirrored = {}, {}, set()
+    for file in mammoprep.prepare_files(images, preparation):
+        picture = cv2.imdecode(np.frombuffer(file.members["png"], np.uint8), -1)
+        mask = np.zeros(picture.shape, np.uint8)
+        mask[41:60, 13:30] = 255
+        known[picture.tobytes()] = mask
+        (across, skew, left), (skewed, down, top) = file.metadata["geometry"]["matrix"]
+        assert skew == skewed == 0
+        mirrored.add(across < 0)
+        x = sorted((edge - left) / across for edge in (13, 30))
+        y = [(edge - top) / down for edge in (41, 60)]
+        rows, columns = file.metadata["geometry"]["stored_size"]
+        inside = np.clip([x[0], y[0], x[1], y[1]], 0, [columns, rows, columns, rows])
+        expected[file.key] = inside
+    assert mirrored == {True, False}
+    place = segmenting(tmp_path / "run", preparation, Oracle(known), monkeypatch)
+    for tta in ("none", "flip"):
+        predict(asked(place, images, tmp_path / tta, tta=tta, overlays=False), Watcher())
+        for key, entry in boxes_in(tmp_path / tta).items():
+            (said,) = entry["boxes"]
+            assert said["picture"] == [13, 41, 30, 60]
+            assert said["stored"] == pytest.approx(expected[key], abs=0.001)  # three decimals
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_box_in_stored_pixels_is_that_of_arithmetic(mirrored: bool) -> None:
+    # 200 x 300 stored pixels, cropped by 20 and 40, halved, with 3 and 7 pixels of padding
+    geometry = Geometry.of_stored((300, 200))
+    geometry = geometry.flipped_lr() if mirrored else geometry
+    geometry = geometry.cropped((20, 40, 180, 240)).resized((100, 80))
+    geometry = geometry.padded((120, 90), left=3, top=7)
+    left, right = 20 + 2 * (10 - 3), 20 + 2 * (31 - 3)
+    x0, x1 = (200 - right, 200 - left) if mirrored else (left, right)
+    wanted = (x0, 40 + 2 * (17 - 7), x1, 40 + 2 * (50 - 7))
+    assert boxes.to_stored((10, 17, 31, 50), geometry) == pytest.approx(wanted, abs=1e-9)
+    # what lies beyond the stored image is cut at its edge, and no pixel inside of it
+    wide = Geometry.of_stored((10, 10)).padded((30, 30), left=10, top=10)
+    assert boxes.to_stored((0, 0, 30, 30), wide) == pytest.approx((0, 0, 10, 10), abs=1e-9)
+
+
+def test_a_part_is_bounded_by_the_outer_edges_of_its_pixels() -> None:
+    flags = np.zeros((9, 12), bool)
+    flags[2:5, 3:7] = flags[8, 11] = flags[0, 0] = True
+    found = boxes.parts(flags, flags.astype(np.float32))
+    assert [each.box for each in found] == [(0, 0, 1, 1), (3, 2, 7, 5), (11, 8, 12, 9)]
+    assert [each.area for each in found] == [1, 12, 1]
+
+
+def test_cells_of_a_coarse_map_lie_where_their_pixels_do() -> None:
+    cells = np.zeros((8, 6), np.float32)
+    cells[2:5, 1:4] = 1.0
+    heat = boxes.on_picture(cells, (64, 48))
+    (found,) = boxes.parts(heat >= 0.5, heat)
+    assert found.box == (8, 16, 32, 40)  # half of the heat at the cells' edge, on every side alike
+    np.testing.assert_allclose(heat[:, ::-1], boxes.on_picture(cells[:, ::-1].copy(), (64, 48)))
+
+
 def test_an_overlay_outlines_the_mask(
     screening: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
