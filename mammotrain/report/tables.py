@@ -126,8 +126,8 @@ def _prevalence(report: Json) -> str:
 def first_alarms(report: Json) -> list[str]:
     """Return what makes scores no scores.
 
-    True masks in the pictures, flips, a collapsed model, a class that is not among the scored
-    samples, or one that was never trained.
+    True masks in the pictures, flips that no threshold was chosen with, a collapsed model, a class
+    that is not among the scored samples, or one that was never trained.
     """
     masks = report.get("input", {}).get("masks")
     found = [TOLD[masks]] if masks in TOLD else []

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = (
     "model.width=8", "model.groups=4", "train.batch_size=8", "train.epochs=1", "data.workers=1",
-    "data.sampling=balanced", "data.size=[32, 32]",
+    "data.sampling=balanced", "data.size=[32, 32]", "train.validate=next-fold",
 )  # fmt: skip
 POSITIONS = {"horizontal": [(), (3,)], "vertical": [(), (2,)], "flip": [(), (3,), (2,), (2, 3)]}
 

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = (
     "model.width=8", "model.groups=4", "data.size=[32, 32]", "train.batch_size=8", "train.epochs=2",
-    "data.workers=1",
+    "data.workers=1", "train.validate=next-fold",
 )  # fmt: skip
 
 
