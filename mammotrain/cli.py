@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mammotrain import live
+    from mammotrain.data.splits import Side
 
 
 app = typer.Typer(
@@ -48,7 +49,21 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="The run's folder. (default: runs/RECIPE)")
     ] = None,
-    fold: Annotated[int, typer.Option(help="Which fold is scored; the next one validates.")] = 0,
+    fold: Annotated[
+        str,
+        typer.Option(
+            help="Which fold is left out and scored; a share of the others validates (or, with "
+            "train.validate=next-fold, the next one). all: nothing but official test sets is left "
+            "out, and nothing validates."
+        ),
+    ] = "0",
+    epochs_from: Annotated[
+        str,
+        typer.Option(
+            help="With --fold all: folder of a cv, whose folds' best epochs it trains for; or "
+            "recipe. (default: runs/RECIPE-cv if there is one, else recipe)"
+        ),
+    ] = "",
     set: Change = None,
     resume: Resume = False,
     device: Device = "auto",
@@ -57,15 +72,30 @@ def run(
     from mammotrain import config, first
     from mammotrain import run as runs
     from mammotrain import summary as summaries
-    from mammotrain.data.splits import Side
 
+    side = _left_out(fold, epochs_from)
     changes = config.changes_for(data or (), recipe, tuple(set or ()))
     found = config.load(recipe, changes)
-    place = out or Path("runs") / found.recipe
-    request = runs.Request(found, tuple(data or ()), place, Side(fold), resume, device)
+    place = out or Path("runs") / f"{found.recipe}{'-all' if side.everything else ''}"
+    request = runs.Request(
+        found, tuple(data or ()), place, side, resume, device, epochs_from=epochs_from
+    )
     with _screen() as screen:
         report = runs.run(first.ready(request, screen), screen)
     _say(summaries.summary(report, place))
+
+
+def _left_out(fold: str, epochs_from: str) -> "Side":
+    """Return what --fold leaves out; raises ConfigError."""
+    from mammotrain.data.splits import ALL, Side
+
+    if fold == ALL:
+        return Side(everything=True)
+    if epochs_from:
+        raise ConfigError("--epochs-from goes with --fold all; else train.epochs says how long.")
+    if not fold.isdecimal():
+        raise ConfigError(f"--fold must be a number from 0, or {ALL}; got {fold!r}.")
+    return Side(int(fold))
 
 
 @app.command()
@@ -170,7 +200,7 @@ def tune(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the study. (default: runs/RECIPE-tune)")
     ] = None,
-    fold: Annotated[int, typer.Option(help="Not looked at; the next one validates.")] = 0,
+    fold: Annotated[int, typer.Option(help="Not looked at; some of the others validate.")] = 0,
     set: Change = None,
     resume: Resume = False,
     device: Device = "auto",

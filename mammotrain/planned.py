@@ -1,21 +1,24 @@
 """What is said before the first step: who has which role, how long it will take, at what rate."""
 
+import copy
 import time
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mammotrain import optim, setup
-from mammotrain.contracts import ask
+from mammotrain.contracts import Shown, ask
 from mammotrain.setup import Setup
-from mammotrain.trainer import Job, autocast, seed_all
+from mammotrain.trainer import Job, autocast
 
 Json = Mapping[str, Any]
 LOOKS = 2  # batches that are timed; the first one also pays for what is set up once
-LONG = 5.0  # seconds, after which one look is enough
+LONG = 20.0  # seconds; a first batch that takes longer is all that is measured
 
 
 def roles(told: Json) -> list[str]:
@@ -56,7 +59,7 @@ def warnings(told: Json) -> list[str]:
 def lines(made: Setup, job: Job) -> list[str]:
     """Return everything that is said before the first step.
 
-    The time is that of two batches, forward and back, which leave no trace: weights, buffers and
+    The time is that of two batches, forward and back on a copy of the model: weights, buffers and
     random numbers are as before.
     """
     config, total = job.config, job.total_steps
@@ -74,56 +77,74 @@ def lines(made: Setup, job: Job) -> list[str]:
             f"model.warmup_steps is {slow:,} and there are {total:,} steps: what rises in it never "
             "gets to its value."
         )
-    return [*found, *_of_ranks(made, job)]
+    return [*found, *_of_ranks(job)]
 
 
-def _of_ranks(made: Setup, job: Job) -> list[str]:
-    """Return where several processes differ from one, and by more than rounding."""
-    if made.world.size == 1:
+def _of_ranks(job: Job) -> list[str]:
+    """Return in what several processes differ from one, and by more than rounding."""
+    if job.world.size == 1:
         return []
-    kinds = (nn.modules.batchnorm._BatchNorm,)
-    normed = any(isinstance(part, kinds) for part in job.bare.modules())
+    layers = list(job.bare.modules())
+    normed = [each for each in layers if isinstance(each, _BatchNorm)]
     found = []
-    if normed and not job.config.sync_batchnorm:
-        each = job.config.batch_size // made.world.size
+    if any(not isinstance(each, nn.SyncBatchNorm) for each in normed):
         found.append(
-            f"{made.world.size} processes: batch norm sees the {each} samples of each, not the "
-            f"whole batch of {job.config.batch_size}; losses differ from those of one process."
+            f"batch norm sees the {job.config.batch_size // job.world.size} samples of each "
+            "process by themselves (train.sync_batchnorm=true joins them, on GPUs)"
         )
-    dropping = (nn.modules.dropout._DropoutNd,)
-    if any(isinstance(part, dropping) and part.p for part in job.bare.modules()):
-        found.append(
-            f"{made.world.size} processes: each draws its own dropout; losses differ from those of "
-            "one process."
-        )
-    return found
+    if any(_drops(each) for each in layers):
+        found.append("dropout and drop path draw on each process by itself")
+    if not found:
+        return []
+    return [f"{job.world.size} processes do not give the losses of one: {'; '.join(found)}."]
+
+
+def _drops(layer: nn.Module) -> bool:
+    """Return whether a layer is a dropout, or timm's DropPath, that drops something."""
+    rate = getattr(layer, "drop_prob", None) if type(layer).__name__ == "DropPath" else None
+    if isinstance(layer, nn.modules.dropout._DropoutNd):
+        rate = layer.p
+    return bool(rate)
 
 
 def _seconds(made: Setup, job: Job) -> float:
-    """Return how long a step will take, by trying."""
-    saved = [value.clone() for value in job.bare.buffers()]
-    training = job.bare.training
-    job.bare.train()
-    taken = 0.0
-    batches = made.loader(made.taught, training=True, workers=0).epoch(0)
-    for batch in islice(batches, LOOKS):
-        if taken > LONG:
-            break
-        begun = time.perf_counter()
-        seed_all(job.config.seed, setup.INITIAL, made.world.rank)
-        shown = job.prepare(batch, 0)
+    """Return how long a step takes, with its batch, tried on a copy of the model."""
+    seconds = 0.0
+    loader = made.loader(made.taught, training=True)
+    with _untouched(job.device), closing(made.stream(loader, 0)) as batches:  # type: ignore[type-var]
+        probe = copy.deepcopy(job.bare).train()
+        for _ in range(min(LOOKS, job.steps_per_epoch)):
+            begun = time.perf_counter()
+            _forth_and_back(job, probe, job.prepare(next(batches), 0))
+            seconds = time.perf_counter() - begun
+            if seconds > LONG:
+                break
+    return seconds
+
+
+def _forth_and_back(job: Job, probe: nn.Module, shown: Shown) -> None:
+    for part in shown.parts(job.config.accumulate):
+        images = part.images
+        if job.config.channels_last:
+            images = images.to(memory_format=torch.channels_last)
         with autocast(job.config, job.device):
-            output = ask(job.bare, shown)
-            loss = job.task.loss(output, job.task.targets(shown))
+            output = ask(probe, replace(part, images=images))
+            loss = job.task.loss(output, job.task.targets(part))
+            if output.penalty is not None:
+                loss = loss + output.penalty
         loss.backward()
-        if job.device.type == "cuda":
-            torch.cuda.synchronize(job.device)
-        taken = time.perf_counter() - begun
-    job.optimiser.zero_grad(set_to_none=True)
-    job.bare.train(training)
-    for value, before in zip(job.bare.buffers(), saved, strict=True):
-        value.copy_(before)
-    return taken
+    if job.device.type == "cuda":
+        torch.cuda.synchronize(job.device)
+
+
+@contextmanager
+def _untouched(device: torch.device) -> Iterator[None]:
+    """Put torch's random numbers, and what is known of the most memory, back as they were."""
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        yield
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _duration(seconds: float) -> str:

@@ -21,6 +21,7 @@ from mammotrain import (
     evaluate,
     folder,
     interruption,
+    lengths,
     optim,
     placement,
     planned,
@@ -62,6 +63,7 @@ class Request:
         resume: Go on in ``out``.
         device: ``auto``, ``cpu`` or ``cuda``.
         cache: Where reduced-size copies lie; None for ``out``.
+        epochs_from: Of a run that leaves nothing out: whose epochs; see ``lengths.planned``.
     """
 
     config: RunConfig
@@ -71,6 +73,7 @@ class Request:
     resume: bool = False
     device: str = "auto"
     cache: Path | None = None
+    epochs_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,10 @@ def run(request: Request, watcher: Watcher) -> dict[str, Any]:
 
 def run_in(request: Request, watcher: Watcher, world: World) -> Outcome:
     """Do what ``run`` does, as one of the processes that train together."""
+    if request.side.everything:
+        asked, resume = request.epochs_from, request.resume
+        config = lengths.planned(request.config, request.out, asked, watcher, resume=resume)
+        request = replace(request, config=config)
     with _at_work(request, watcher, world) as told:
         made, job, _ = _trained(request, told, world)
         with interruption.ending(SCORING):
