@@ -12,24 +12,23 @@ from mammotrain.scores import Scores
 from tests.scored import small
 
 
-def with_exams(seed: int = 0, classes: int = 2, *, sides: bool = True) -> Scores:
+def with_exams(seed: int = 0, classes: int = 2) -> Scores:
     """40 patients of one to three exams, with repeated views; a label is the exam's side's."""
     rng = np.random.default_rng(seed)
-    rows = []
+    rows: list[tuple[str, str, str, str, int]] = []
     for patient in range(40):
         fixed = int(rng.integers(classes))
         for exam in range(int(rng.integers(1, 4))):
-            for side in "LR" if sides else [""]:
+            for side in "LR":
                 label = int(rng.random() < 0.2) if classes == 2 else fixed
                 for view in ("CC", "MLO", "CC")[: int(rng.integers(1, 4))]:
                     rows.append((f"p{patient}", f"e{exam}", side, view, label))
     rows = [rows[place] for place in rng.permutation(len(rows))]
     values = rng.dirichlet(np.ones(classes), len(rows))
-    group, exam, side, view, label = zip(*rows, strict=True)
+    texts = np.array([row[:4] for row in rows])
     return Scores(
-        np.array([f"k{n}" for n in range(len(rows))]), np.array(group), np.array(side),
-        np.array(view), np.array(label, np.int64), values, tuple("abcdefgh"[:classes]),
-        exam=np.array(exam),
+        np.array([f"k{n}" for n in range(len(rows))]), texts[:, 0], texts[:, 2], texts[:, 3],
+        np.array([row[4] for row in rows]), values, tuple("abcdefgh"[:classes]), exam=texts[:, 1],
     )  # fmt: skip
 
 
@@ -190,7 +189,7 @@ def test_two_patients_in_one_group_have_an_exam_each() -> None:
     patients = ["x", "y", "z", None]
     assert exam_of(patient_id=patients) == ["x", "y", "", ""]
     assert exam_of(patient_id=patients, **{"labels.age": [50, 60, 70, 80]}) == ["x", "y", "", ""]
-    same = {"group": ["a"] * 4, "patient_id": ["x", "x", "y", None]}
+    same: dict[str, list[Any]] = {"group": ["a"] * 4, "patient_id": ["x", "x", "y", None]}
     assert exam_of(**same) == ["x", "x", "y", "?"]
     assert exam_of(**same, **{"labels.age": [50, 51, 70, 80]}) == ["?", "?", "y", "?"]
     assert exam_of(**same, study_id=["s", None, None, None]) == ["s", "?", "y", "?"]
