@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.core.errors import ConfigError
+from mammotrain import exams
 
 UNKNOWN = -1
 PREFIX = "score_"
@@ -17,7 +18,6 @@ CORRECTED = "corrected_"  # for the prevalence, where sampling had changed it
 FIXED = ("key", "group", "laterality", "view", "label")
 FOLD = "fold"
 EXAM, SOURCE = "exam", "source"
-EXAMS = ("exam_id", "study_id")  # columns of a table that tell one examination from another
 
 Texts = NDArray[np.str_]
 
@@ -36,7 +36,7 @@ class Scores:
             prevalence where that was asked for.
         names: What the classes are called; two or more.
         fold: Which fold a sample was scored in, or None for one split.
-        exam: The examination, or an empty text; None where nobody knows of any.
+        exam: The examination, or an empty text; None where nobody knows of any. See ``exams``.
         source: The dataset, or None where it is not told.
         raw: (n, classes) probabilities as the model gave them; None where they are ``values``.
     """
@@ -128,7 +128,7 @@ def from_columns(
 
     Args:
         columns: ``key``, ``group``, ``laterality`` and ``view`` of every sample of the table, and
-            ``exam_id``, ``study_id`` and ``source`` where it has them.
+            ``source`` and what ``exams.of_columns`` looks at where it has them.
         rows: (n,) places in the table.
         labels: (n,) classes of these samples, -1 where unknown.
         values: (n, classes) probabilities.
@@ -139,20 +139,9 @@ def from_columns(
     }
     label, probability = np.asarray(labels, np.int64), np.asarray(values, np.float64)
     source = _texts([columns[SOURCE][row] for row in rows]) if SOURCE in columns else None
-    exam = _exams(columns, rows)
+    exam = exams.of_columns(columns, rows)
     told: dict[str, Any] = {"label": label, "values": probability, EXAM: exam, SOURCE: source}
     return Scores(**texts, names=tuple(names), **told)
-
-
-def _exams(columns: Mapping[str, Sequence[Any]], rows: NDArray[np.int64]) -> Texts | None:
-    """Return each sample's examination: by its own number, else its study's; None without any."""
-    found = [_texts([columns[n][row] for row in rows]) for n in EXAMS if n in columns]
-    if not found:
-        return None
-    exam = found[0]
-    for other in found[1:]:
-        exam = np.where(exam == "", other, exam)
-    return exam if np.any(exam != "") else None
 
 
 def join(parts: Mapping[str, Scores]) -> Scores:
