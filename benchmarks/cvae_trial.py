@@ -57,6 +57,7 @@ TRAIN = (
     "train.warmup=0.06",
     "train.epochs=10000",
     "train.validate_every=10000",
+    "train.validate=next-fold",
 )
 
 
@@ -242,6 +243,7 @@ def trial(data: Path, out: Path, more: tuple[str, ...]) -> dict[str, Any]:
                      "patients": len(np.unique(pooled.group))},
         "target": report["classes"][1],
         "target_auroc": report["metrics"]["auroc"],
+        "target_auroc_pooled": report["pooled"]["auroc"],
         "target_f1": report["metrics"]["f1"],
         "target_accuracy": report["metrics"]["accuracy"],
         "specificity_aimed_at_0.95": report["metrics"]["specificity"],

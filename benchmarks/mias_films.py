@@ -31,7 +31,7 @@ SETTINGS = (
     "task.target=abnormal", "data.size=[]", "train.batch_size=8", "train.max_steps=200",
     "train.epochs=1000", "train.validate_every=1000", "train.patience=0", "train.lr=1e-3",
     "train.warmup=0.1", "train.layer_decay=0", "train.ema=0", "train.pretrained=none",
-    "data.augment_on=cpu",
+    "data.augment_on=cpu", "train.validate=next-fold",
 )  # fmt: skip
 ONLY = ("auroc", "accuracy", "balanced_accuracy", "f1")
 
@@ -68,6 +68,7 @@ def main() -> None:
             "films": report["n"],
             "women": report["groups"],
             "metrics": {name: report["metrics"][name] for name in ONLY},
+            "pooled": report["pooled"],
             "baselines": {
                 kind: {name: other["metrics"][name] for name in ONLY if name in other["metrics"]}
                 for kind, other in report["baselines"].items()

@@ -51,6 +51,7 @@ TRAIN = (
     "train.warmup=0.1",
     "train.weight_decay=0.01",
     "train.optimiser=adamw",
+    "train.validate=next-fold",
 )
 
 
@@ -118,6 +119,7 @@ def trial(data: Path, out: Path, patches: Patches, seed: int) -> dict[str, Any]:
     return {
         "seed": seed,
         "auroc": report["metrics"]["auroc"],
+        "auroc_pooled": report["pooled"]["auroc"],
         "auroc_by_fold": {
             name: found["metrics"]["auroc"]["value"]
             for name, found in sorted(report["slices"]["fold"].items())

@@ -66,7 +66,12 @@ RESULT = Path(__file__).parent / "results" / "rsna_trial.json"
 SIZE, SCALE, FOLDS, SEED = "64x128", 0.04, 3, 3
 CONTRAST = (1.5, 5.0)  # factor on what a cancer adds to the picture
 INVASIVE = 0.9  # share of masses: at 2 mm a pixel nothing is left of most calcifications
-FIXED = ("train.validate_every=1000", "train.pretrained=none", "data.augment_on=cpu")
+FIXED = (
+    "train.validate=next-fold",
+    "train.validate_every=1000",
+    "train.pretrained=none",
+    "data.augment_on=cpu",
+)
 FEW = (*FIXED, "data.size=[64, 128]", "train.max_steps=60", "train.epochs=1000")
 RECIPES = ("resnext", "vit", "convnext", "efficientnet-rsna", "cvae")
 METRICS = ("auroc", "average_precision", "pf1", "f1", "balanced_accuracy")
@@ -206,6 +211,7 @@ def figures(report: Mapping[str, Any]) -> dict[str, Any]:
         "patients": report["groups"],
         "positive_images": round(report["n"] * report["prevalence"]),
         "image": chosen(report["metrics"]),
+        "image_pooled": report["pooled"],
         "breast": {"breasts": breast["n"], **chosen(breast["metrics"])},
         "auroc_by_fold": {
             name: part["metrics"]["auroc"]["value"]

@@ -33,7 +33,7 @@ import mammoprep
 from mammotrain import config, distributed, evaluate, measures, optim, setup, trainer
 from mammotrain.cross import cross
 from mammotrain.data.pictures import Stored
-from mammotrain.data.splits import Roles, Side, choose
+from mammotrain.data.splits import NEXT_FOLD, Roles, Side, choose
 from mammotrain.run import Request
 from mammotrain.tasks import _masks, segment
 from mammotrain.trainer import Job, Progress
@@ -46,7 +46,8 @@ PLAIN = (
 )  # fmt: skip
 BY_HEART = (*PLAIN, "train.batch_size=6", "train.max_steps=300", "train.lr=2e-3")
 UNSEEN = (
-    *PLAIN, "train.batch_size=16", "train.epochs=10", "train.validate_every=1000",
+    *PLAIN, "train.validate=next-fold", "train.batch_size=16", "train.epochs=10",
+    "train.validate_every=1000",
     "data.augmentation={flip_horizontal = 0.5, rotate_degrees = 10.0, scale = [0.85, 1.15], "
     "shift = 0.05, brightness = 0.1, contrast = 0.2, gamma = 0.2}",
 )  # fmt: skip
@@ -112,7 +113,7 @@ def fixed(data: Path) -> dict[str, Any]:
         source.mask(int(row), masks[row])
     flags, pairs, groups = masks[:, 0] > 0, [], []
     for fold in range(FOLDS):
-        roles = choose(table.columns, fold)
+        roles = choose(table.columns, Side(fold), NEXT_FOLD)
         said = level(flags[roles.train])
         pairs += [_masks.measured(flags[row], said, 0.1) for row in roles.score]
         groups += [str(table.columns["group"][row]) for row in roles.score]
