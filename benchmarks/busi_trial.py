@@ -127,8 +127,8 @@ def main() -> None:
         )  # fmt: skip
         result: dict[str, Any] = {
             "what": "DenseNet-121 from random weights on BUSI at 112 of 128 pixels, three classes; "
-            "out-of-fold scores of five folds, ranked within folds, intervals are 95 %, by resampling clusters "
-            "of near-duplicates",
+            "out-of-fold scores of five folds, ranked within folds; intervals are 95 %, by "
+            "resampling clusters of near-duplicates",
             **described("torch", "timm", "mammoprep"),
             "settings": [*SMALL, FIRST],
             "shortcuts_of_the_build": checked(data),

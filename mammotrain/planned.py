@@ -67,7 +67,8 @@ def lines(made: Setup, job: Job) -> list[str]:
     warmup = optim.warmup_steps(config, total)
     found = roles(setup.described(made))
     found.append(
-        f"{total:,} steps of {config.batch_size}, {epochs:.3g} epochs of {job.steps_per_epoch:,}; "
+        f"{total:,} steps of {config.batch_size} samples, {epochs:.3g} epochs of "
+        f"{job.steps_per_epoch:,}; "
         f"peak rate {config.lr:g} after {warmup:,} steps of warm-up"
         f"{f'; about {_duration(_seconds(made, job) * total)}' if total else ''}."
     )
