@@ -51,7 +51,7 @@ def find_leaks(root: Path, watch: Watch = lambda what, done, total: None) -> Lea
     looked_at = [row for row in rows if not known.get(str(row["key"]))]
     with threads() as run:
         pictures = []
-        for picture in run(lambda row: look(_read(root, row)), looked_at):
+        for picture in run(lambda row: look(read_picture(root, row)), looked_at):
             pictures.append(picture)
             watch("pictures read", len(pictures), len(looked_at))
         found += _same_pixels(looked_at, pictures)
@@ -121,7 +121,8 @@ def _copies(rows: Sequence[Row]) -> Iterator[Finding]:
             yield _finding("augmented_apart", [row, *apart], text)
 
 
-def _read(root: Path, row: Row) -> NDArray[Any] | None:
+def read_picture(root: Path, row: Row) -> NDArray[Any] | None:
+    """Return a sample's stored pixels, None where it has no picture; raises DamageError."""
     suffix = next((name for name in IMAGES if name in members(row)), None)
     if suffix is None:
         return None
@@ -197,7 +198,7 @@ def _look_alikes(
     watch: Watch,
 ) -> Iterator[Finding]:
     """Lay candidates upon each other, those that stay alike once more in finer detail."""
-    found = laid(lambda place: _read(root, pairs.rows[place]), pairs.pictures, close, run)
+    found = laid(lambda place: read_picture(root, pairs.rows[place]), pairs.pictures, close, run)
     for done, (pair, alike) in enumerate(found, 1):
         watch("pairs laid upon each other", done, len(close))
         if alike >= SAME:
