@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mammoprep.core.errors import ConfigError
-from mammotrain import bootstrap, finished, thresholds
+from mammotrain import bootstrap, finished, same_pictures, thresholds
 from mammotrain.baselines import MASK
 from mammotrain.finished import Reported
 from mammotrain.report.page import fill
@@ -32,10 +32,12 @@ def compare(runs: Sequence[Path], draws: int = bootstrap.DRAWS, seed: int = 0) -
         ``reference``, ``n``, ``groups``, and ``runs``: for each ``run``, ``metrics`` (values with
         intervals) and ``gains`` (see ``bootstrap.compare``; None for the reference). ``baselines``:
         name -> metrics, of the first run that has it; one that looks at masks has the run's name,
-        because runs may have other masks.
+        because runs may have other masks. ``pictures``: what is to be said of pictures that runs
+        have learned from and are asked about.
 
     Raises:
         ConfigError: one holds no scores, or they scored other samples.
+        DamageError: some have learned from scored pictures, and not all from the same.
     """
     opened = [finished.open_report(run) for run in runs]
     judged = [each.judged() for each in opened]
@@ -56,6 +58,7 @@ def compare(runs: Sequence[Path], draws: int = bootstrap.DRAWS, seed: int = 0) -
         "groups": len(set(first.scores.group.tolist())),
         "runs": found,
         "baselines": _baselines(opened),
+        "pictures": same_pictures.compared(runs),
     }
 
 
@@ -76,7 +79,10 @@ def table(found: Json, notes: Mapping[str, str] | None = None) -> Table:
         found: What ``compare`` returns.
         notes: As of ``page``; they stand below.
     """
-    told = [f"{name}: {note}" for name, note in (notes or {}).items() if note]
+    told = [
+        *found["pictures"],
+        *(f"{name}: {note}" for name, note in (notes or {}).items() if note),
+    ]
     shown = Table(
         title=f"{found['n']:,} samples of {found['groups']:,} groups, each beside "
         f"{found['reference']}; 95 % intervals by drawing groups",

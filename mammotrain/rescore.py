@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mammotrain import distributed, evaluate, finished, folder, priors, setup
+from mammotrain import distributed, evaluate, finished, folder, priors, same_pictures, setup
 from mammotrain.thresholds import Judged
 from mammotrain.watching import Watcher
 
@@ -41,6 +41,7 @@ def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
     with distributed.joined(request.device) as world:
         table = setup.open_shards(run.config, request.data, watcher.warn)
         made, model = finished.prepare(run, table, world)
+        same = same_pictures.guard_eval(run, made, watcher)
         source = str(table.summary["source"])
         out = request.out or request.run / f"eval-{source}"
         folder.check_free(out, resume=None)
@@ -57,4 +58,5 @@ def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
         if world.leads:
             with folder.held(out, resume=None):
                 evaluate.write(out, found, scored, [], made)
+                same_pictures.write(out, same)
     return found, out
