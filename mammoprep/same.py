@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +20,7 @@ LARGE = 256  # pixels of the longer side for the second look
 # second one; most copies reach 0.88 and more at both.
 WORTH_A_LOOK = 0.5
 SAME = 0.65
+QUALITY = 40  # of the JPEG that is kept where a thumbnail is asked for
 
 Pixels = NDArray[Any]
 Read = Callable[[int], Pixels | None]
@@ -34,11 +36,13 @@ class Picture:
         pixels_sha256: Of type, shape and values; empty where there is no picture.
         grey: Thumbnail of what is not ground; None where nothing is shown.
         side: Pixels of the longer side.
+        kept: JPEG of a larger thumbnail, where one was asked for; else empty.
     """
 
     pixels_sha256: str
     grey: Grey | None
     side: int
+    kept: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def same_pictures(
     sides: Sequence[int] | None = None,
     watch: Watch = lambda what, done, total: None,
     least: float = SAME,
+    keep: int = 0,
 ) -> Same:
     """Return which pictures of different groups are one: by their pixels, and by looks.
 
@@ -91,10 +96,12 @@ def same_pictures(
         sides: (n,) only pictures of two sides are compared by looks; None for all.
         watch: Called with what is being done, how many are done, and how many there are.
         least: Likeness from which on two are one. Higher where only thumbnails can be read.
+        keep: Pixels of the longer side of the thumbnails that are kept of all pictures, to be
+            compared later with others; 0 for none.
     """
     with threads() as run:
         pictures = []
-        for picture in run(lambda place: look(read(place)), range(len(groups))):
+        for picture in run(lambda place: look(read(place), keep), range(len(groups))):
             pictures.append(picture)
             watch("pictures read", len(pictures), len(groups))
         shown = [place for place, picture in enumerate(pictures) if picture.grey is not None]
@@ -131,13 +138,20 @@ def _places(pair: Pair) -> tuple[int, int]:
     return pair.one, pair.other
 
 
-def look(pixels: Pixels | None) -> Picture:
-    """Return what is kept of a picture."""
+def look(pixels: Pixels | None, keep: int = 0) -> Picture:
+    """Return what is kept of a picture; ``keep`` as of ``same_pictures``."""
     if pixels is None:
         return Picture("", None, 0)
     digest = sha256(f"{pixels.dtype} {pixels.shape}".encode())
     digest.update(np.ascontiguousarray(pixels).data)
-    return Picture(digest.hexdigest(), thumbnail(pixels), max(pixels.shape[:2]))
+    kept = _encoded(thumbnail(pixels, keep)) if keep else b""
+    return Picture(digest.hexdigest(), thumbnail(pixels), max(pixels.shape[:2]), kept)
+
+
+def _encoded(grey: Grey | None) -> bytes:
+    if grey is None:
+        return b""
+    return cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
 
 
 def laid(

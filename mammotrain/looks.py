@@ -1,7 +1,7 @@
 """What is kept of the pictures of a table, and of a run's: who is one picture, and thumbnails.
 
 Both are files of plain numpy arrays; nothing of them is unpickled. A thumbnail's longer
-side has 112 pixels: about 2 KB, and what one sees of a mammogram in a list of results.
+side has 192 pixels: about 2 KB, and what one sees of a mammogram in a list of results.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ from mammotrain.data.shards import Table
 from mammotrain.watching import Watcher
 
 VERSION = 1
-QUALITY = 60  # of JPEG; measured in docs/leaks.md
-# Only thumbnails are left of what a finished run has learned from, so that there is no second look.
-# Measured (docs/leaks.md): pictures of two patients reach 0.72 in them, most copies 0.88 and more.
-BY_THUMBNAIL = 0.8
+SIDE = 192  # of a kept thumbnail
+# Only thumbnails are left of what a finished run has learned from. Measured (docs/leaks.md):
+# pictures of two patients reach 0.59 in them, most copies 0.87 and more.
+BY_THUMBNAIL = 0.7
 IMAGES = ("png", "jpg")
 Rows = NDArray[np.int64]
 Pixels = NDArray[Any]
@@ -98,6 +98,7 @@ def find(table: Table, groups: Sequence[str], watcher: Watcher) -> Looks:
         lambda place: picture(table, int(rows[place])),
         [groups[row] for row in rows.tolist()],
         watch=watcher.count,
+        keep=SIDE,
     )
     known: dict[str, int] = {}
     pixels = [
@@ -105,8 +106,7 @@ def find(table: Table, groups: Sequence[str], watcher: Watcher) -> Looks:
         for each in found.pictures
     ]
     pairs = [(int(rows[p.one]), int(rows[p.other]), p.likeness) for p in found.pairs]
-    thumbnails = [_encoded(each.grey) for each in found.pictures]
-    return Looks(rows, np.array(pixels, np.int64), thumbnails, pairs)
+    return Looks(rows, np.array(pixels, np.int64), [p.kept for p in found.pictures], pairs)
 
 
 def shows(pixels: Pixels | None) -> bool:
@@ -186,13 +186,6 @@ def read_learned(path: Path) -> Learned | None:
 def thumbnail(data: bytes) -> Pixels | None:
     """Return the pixels of a kept thumbnail, None where there is none."""
     return _decoded(data) if data else None
-
-
-def _encoded(grey: Pixels | None) -> bytes:
-    if grey is None:
-        return b""
-    done, data = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return data.tobytes() if done else b""
 
 
 def _decoded(data: bytes) -> Pixels | None:
