@@ -4,6 +4,7 @@ Both are files of plain numpy arrays; nothing of them is unpickled. A thumbnail'
 side has 192 pixels: about 2 KB, and what one sees of a mammogram in a list of results.
 """
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ SIDE = 192  # of a kept thumbnail
 # Only thumbnails are left of what a finished run has learned from. Measured (docs/leaks.md):
 # pictures of two patients reach 0.59 in them, most copies 0.87 and more.
 BY_THUMBNAIL = 0.7
+DAMAGED = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error)
 IMAGES = ("png", "jpg")
 Rows = NDArray[np.int64]
 Pixels = NDArray[Any]
@@ -150,7 +152,7 @@ def known(content: str, size: int, path: Path) -> Looks | None:
         likeness, pixels = arrays["likeness"].tolist(), arrays["pixels"].astype(np.int64)
         pairs = list(zip(one.tolist(), other.tolist(), likeness, strict=True))
         return Looks(rows, pixels, thumbnails, pairs) if len(pixels) == len(rows) else None
-    except (OSError, ValueError, KeyError, BadZipFile):
+    except DAMAGED:
         return None  # it is found again
 
 
@@ -176,7 +178,7 @@ def read_learned(path: Path) -> Learned | None:
         names = ("source", "group", "key", "digest", "role")
         texts = {name: [str(each) for each in arrays[name]] for name in names}
         return Learned(**texts, thumbnails=_unpacked(arrays))
-    except (OSError, ValueError, KeyError, BadZipFile):
+    except DAMAGED:
         raise DamageError(
             f"{path} is damaged: what the run has learned from is not known. Train it again, or "
             "remove the file to go on without."
@@ -221,5 +223,5 @@ def _write(path: Path, arrays: Arrays) -> None:
 
 
 def _read(path: Path) -> Arrays:
-    with np.load(path, allow_pickle=False) as found:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
         return {name: found[name] for name in found.files}

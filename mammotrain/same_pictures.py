@@ -86,24 +86,24 @@ def compared(runs: Sequence[Path]) -> list[str]:
     Raises:
         DamageError: some have learned from scored pictures, and not all from the same.
     """
-    found = {run: _records(run) for run in runs}
-    seen = {run: _scored_twins(records) for run, records in found.items() if records}
-    worst = max(seen, key=lambda run: len(seen[run]), default=None)
+    found = [(run, _records(run)) for run in runs]
+    seen = [(run, _scored_twins(records)) for run, records in found]
+    worst, most = max(seen, key=lambda each: len(each[1]))
     said = []
-    if worst is not None and seen[worst]:
-        asked = f"{worst} has learned from {len(seen[worst]):,} of the pictures that it is asked"
-        some = ", ".join(sorted(seen[worst])[: twins.SHOWN])
-        if any(each != seen[worst] for each in seen.values()) or len(seen) < len(runs):
+    if most:
+        some = ", ".join(sorted(most)[: twins.SHOWN])
+        asked = f"{worst} has learned from {len(most):,} of the pictures that it is asked about"
+        if any(each != most for _, each in seen):
             raise DamageError(
-                f"{asked} about, such as {some}, and the others have not, or not from the same: "
-                "no difference between them can be believed. Train them on data without these "
+                f"{asked}, such as {some}, and others have not, or not from the same: no "
+                "difference between them can be believed. Train them on data without these "
                 "(mammoprep split DIR [DIR ...] --check names the pairs)."
             )
-        said.append(f"{asked} about, as all of these runs: every score is too good.")
-    for run, records in found.items():
+        said.append(f"{asked}, as all of these runs: every score is too good.")
+    for run, records in found:
         if not records:
             said.append(f"{run}: whether it has learned from scored pictures was not looked at.")
-        elif not all(record.get("looked") for record in records):
+        elif not all(record["looked"] for record in records):
             said.append(f"{run}: look-alikes of scored pictures were not looked for in training.")
     return said
 

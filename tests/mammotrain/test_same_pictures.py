@@ -1,4 +1,4 @@
-"""One picture under two names is in one role: in run, cv, eval and compare, by bytes and by looks."""
+"""One picture under two names is in one role, in run, cv, eval and compare, by bytes and looks."""
 
 import json
 import shutil
@@ -323,8 +323,8 @@ def test_an_eval_of_a_run_that_did_not_look_compares_files(
     shards = asked(0, CHANGES["mirrored"], 4)
     rescore(Asked(tmp_path / "run", (str(shards),), tmp_path / "eval", "cpu"), told)
     assert any("equal files only" in line for line in told.lines)
+    same = asked(0, lambda p: p, 4)
     with pytest.raises(DamageError, match="the same file"):
-        same = asked(0, lambda p: p, 4)
         rescore(Asked(tmp_path / "run", (str(same),), tmp_path / "again", "cpu"), Watcher())
 
 
@@ -388,7 +388,7 @@ def test_the_command_lines_exit_with_4(
 def exit_status(*words: str) -> int:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "argv", ["mammotrain", *words])
-        return cli.run()
+        return cli.main()
 
 
 # ------------------------------------------------------------------------------------ the arrays
