@@ -44,7 +44,8 @@ SMALL = (
 )  # fmt: skip
 # of the U-Net that predicts the masks: as in unet_trial.py, 10 epochs
 FIRST = (
-    'first.set=["train.validate=next-fold", "data.size=[]", "train.ema=0", "train.patience=0", "train.pretrained=none", '
+    'first.set=["train.validate=next-fold", "data.size=[]", "train.ema=0", "train.patience=0", '
+    '"train.pretrained=none", '
     '"train.epochs=10", "train.warmup=0.1", "train.validate_every=1000", "train.amp=none", '
     '"data.augment_on=cpu"]'
 )

@@ -448,7 +448,10 @@ def diff(
 
 @app.command()
 def split(
-    directory: Out,
+    directories: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="Finished datasets; more than one with --check."),
+    ],
     out: Annotated[Path | None, typer.Option(help="A new or empty folder.")] = None,
     folds: Annotated[
         int | None, typer.Option(help="Patient-grouped, stratified folds. (default: 5)")
@@ -478,9 +481,11 @@ def split(
     --check finds groups and patients in two splits; the same pixels twice; pictures that were saved
     again, scaled, cropped, brightened, mirrored or slightly turned; and augmented copies in the
     wrong place. It says what it compared and what to do. Run it before you trust a score, above all
-    on data from several places.
+    on data from several places. Several datasets are compared with each other: what is in two of
+    them is a leak, whatever its splits are called.
 
         mammoprep split data/shards/rsna --check
+        mammoprep split data/shards/rsna data/shards/busi --check
         mammoprep split data/shards/rsna --out NEW --where "view == 'CC'"
         mammoprep split data/shards/rsna --out NEW --test 20%
 
@@ -489,8 +494,9 @@ def split(
     if check:
         others = {"out": out, "folds": folds, "seed": seed, "where": where, "test": test}
         _check_only({**others, "split-file": split_file})
-        _show_leaks(directory, as_json=as_json)
+        _show_leaks(directories, as_json=as_json)
         return
+    directory = _one_dataset(directories)
     if out is None or as_json:
         raise ConfigError("split writes to --out NEW, or, with --check [--json], looks for leaks.")
     from mammoprep.repack import Wanted, repack
@@ -512,9 +518,16 @@ def _check_only(others: dict[str, Any]) -> None:
         )
 
 
-def _show_leaks(directory: Path, *, as_json: bool) -> None:
+def _one_dataset(directories: list[Path]) -> Path:
+    if len(directories) > 1:
+        raise ConfigError("Several datasets can be compared with --check, but not split at once.")
+    return directories[0]
+
+
+def _show_leaks(directories: list[Path], *, as_json: bool) -> None:
     import time
 
+    from mammoprep.across import find_across
     from mammoprep.console import QUIET_SECONDS
     from mammoprep.findings import lines
     from mammoprep.leaks import find_leaks
@@ -531,7 +544,10 @@ def _show_leaks(directory: Path, *, as_json: bool) -> None:
             screen.print(text)
 
     with screen.status("Looking for leaks.") as status:
-        found = find_leaks(directory, tell)
+        if len(directories) > 1:
+            found = find_across(directories, tell)
+        else:
+            found = find_leaks(directories[0], tell)
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:

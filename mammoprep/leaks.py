@@ -1,12 +1,7 @@
 """Does anything that a split must keep apart lie on both sides of it? See docs/leaks.md."""
 
-import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +13,21 @@ from mammoprep import splits
 from mammoprep.core.errors import DamageError
 from mammoprep.core.schema import AUGMENTED, base_split
 from mammoprep.findings import IDS, Finding, Leaks
-from mammoprep.fingerprints import SIDE, VIEWS, Candidate, Grey, candidates, thumbnail
-from mammoprep.registration import likeness
+from mammoprep.fingerprints import Candidate, candidates
+from mammoprep.same import (
+    SAME,
+    Picture,
+    Run,
+    Watch,
+    is_mirrored,
+    laid,
+    look,
+    numbered,
+    threads,
+)
 from mammoprep.samples import Row, members, read_member, read_samples
 
 IMAGES = ("png", "jpg")
-LARGE = 256  # pixels of the longer side for the second look
-# Measured (docs/leaks.md): pictures of two patients reach 0.70 at the first look and 0.43 at the
-# second one; most copies reach 0.88 and more at both.
-WORTH_A_LOOK = 0.5
-SAME = 0.65
-
-Watch = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What is kept of a sample's image while others are compared with it."""
-
-    pixels_sha256: str
-    grey: Grey | None
-    side: int
 
 
 def find_leaks(root: Path, watch: Watch = lambda what, done, total: None) -> Leaks:
@@ -60,9 +49,9 @@ def find_leaks(root: Path, watch: Watch = lambda what, done, total: None) -> Lea
     found = [*_torn(rows, columns), *_copies(rows)]
     known = splits.originals(rows)
     looked_at = [row for row in rows if not known.get(str(row["key"]))]
-    with _threads() as run:
+    with threads() as run:
         pictures = []
-        for picture in run(lambda row: _picture(root, row), looked_at):
+        for picture in run(lambda row: look(read_picture(root, row)), looked_at):
             pictures.append(picture)
             watch("pictures read", len(pictures), len(looked_at))
         found += _same_pixels(looked_at, pictures)
@@ -85,15 +74,6 @@ def find_leaks(root: Path, watch: Watch = lambda what, done, total: None) -> Lea
         candidates=len(close),
         findings=tuple(sorted(found, key=lambda item: (not item.is_leak, item.kind, item.keys))),
     )
-
-
-@contextmanager
-def _threads() -> Iterator[Callable[..., Iterable[Any]]]:
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        yield pool.map
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _split(row: Row) -> str:
@@ -141,7 +121,8 @@ def _copies(rows: Sequence[Row]) -> Iterator[Finding]:
             yield _finding("augmented_apart", [row, *apart], text)
 
 
-def _read(root: Path, row: Row) -> NDArray[Any] | None:
+def read_picture(root: Path, row: Row) -> NDArray[Any] | None:
+    """Return a sample's stored pixels, None where it has no picture; raises DamageError."""
     suffix = next((name for name in IMAGES if name in members(row)), None)
     if suffix is None:
         return None
@@ -150,15 +131,6 @@ def _read(root: Path, row: Row) -> NDArray[Any] | None:
     if pixels is None:
         raise DamageError(f"{row['shard']}: {row['key']}.{suffix} is no picture. Build it again.")
     return pixels
-
-
-def _picture(root: Path, row: Row) -> Picture:
-    pixels = _read(root, row)
-    if pixels is None:
-        return Picture("", None, 0)
-    digest = sha256(f"{pixels.dtype} {pixels.shape}".encode())
-    digest.update(np.ascontiguousarray(pixels).data)
-    return Picture(digest.hexdigest(), thumbnail(pixels), max(pixels.shape[:2]))
 
 
 def _same_pixels(rows: Sequence[Row], pictures: Sequence[Picture]) -> Iterator[Finding]:
@@ -198,9 +170,9 @@ class _Pairs:
         self.pictures = [pictures[place] for place in kept]
         self._codes = np.stack(
             [
-                _codes(str(row["group"]) for row in self.rows),
-                _codes(_split(row) for row in self.rows),
-                _codes(picture.pixels_sha256 for picture in self.pictures),
+                numbered(str(row["group"]) for row in self.rows),
+                numbered(_split(row) for row in self.rows),
+                numbered(picture.pixels_sha256 for picture in self.pictures),
             ]
         )
 
@@ -218,38 +190,20 @@ class _Pairs:
         return total // 2
 
 
-def _codes(values: Iterable[str]) -> NDArray[np.int64]:
-    known: dict[str, int] = {}
-    return np.array([known.setdefault(value, len(known)) for value in values], np.int64)
-
-
 def _look_alikes(
     root: Path,
     pairs: _Pairs,
     close: Sequence[Candidate],
-    run: Callable[..., Iterable[Any]],
+    run: Run,
     watch: Watch,
 ) -> Iterator[Finding]:
     """Lay candidates upon each other, those that stay alike once more in finer detail."""
-
-    def looked_at(pair: Candidate) -> float:
-        one, other = pairs.pictures[pair.one], pairs.pictures[pair.other]
-        if one.grey is None or other.grey is None:
-            return 0.0
-        if likeness(one.grey, other.grey, pair.view) < WORTH_A_LOOK:
-            return 0.0
-        side = min(LARGE, max(SIDE, min(one.side, other.side)))
-        rows = (pairs.rows[pair.one], pairs.rows[pair.other])
-        greys = [None if (p := _read(root, row)) is None else thumbnail(p, side) for row in rows]
-        if greys[0] is None or greys[1] is None:
-            return 0.0
-        return likeness(greys[0], greys[1], pair.view)
-
-    for done, (pair, alike) in enumerate(zip(close, run(looked_at, close), strict=True), 1):
+    found = laid(lambda place: read_picture(root, pairs.rows[place]), pairs.pictures, close, run)
+    for done, (pair, alike) in enumerate(found, 1):
         watch("pairs laid upon each other", done, len(close))
         if alike >= SAME:
             rows = [pairs.rows[pair.one], pairs.rows[pair.other]]
-            way = ", mirrored" if pair.view >= VIEWS // 2 else ""
+            way = ", mirrored" if is_mirrored(pair) else ""
             text = f"one picture{way}, likeness {alike:.2f}"
             yield _finding("look_alike", rows, text, round(alike, 4))
             yield from _two_labels(rows)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mammoprep.core.errors import ConfigError
-from mammotrain import bootstrap, finished, levels, measures, repeats, thresholds
+from mammotrain import bootstrap, finished, levels, measures, repeats, same_pictures, thresholds
 from mammotrain.baselines import MASK
 from mammotrain.bootstrap import Drawn
 from mammotrain.finished import Reported
@@ -105,9 +105,12 @@ def compare(runs: Sequence[Path | Side], draws: int = bootstrap.DRAWS, seed: int
         other masks; ``baseline_gains``: how much higher than the reference they are.
         ``recipes`` and ``recipe_differences``: means and spread over trainings, where there are at
         least ``repeats.FEWEST`` of a recipe. ``advice``: what is missing to compare recipes.
+        ``pictures``: what is to be said of pictures that runs have learned from and are asked
+        about.
 
     Raises:
         ConfigError: one holds no scores, or they scored other samples.
+        DamageError: some have learned from scored pictures, and not all from the same.
     """
     sides = [run if isinstance(run, Side) else _side(Path(run)) for run in runs]
     taken = _levels(sides, draws, seed)
@@ -121,6 +124,7 @@ def compare(runs: Sequence[Path | Side], draws: int = bootstrap.DRAWS, seed: int
         **_baselines([part for side in sides for part in side.parts]),
         **_over_trainings(trained, _values(sides, taken)),
         "advice": repeats.advice(trained),
+        "pictures": same_pictures.compared([part.place for side in sides for part in side.parts]),
     }
 
 
@@ -327,8 +331,9 @@ def recipe_name(recipe: Mapping[str, Any]) -> str:
 
 def told(found: Mapping[str, Any]) -> list[str]:
     """Return what a reader must know of the intervals, and what is missing to compare recipes."""
-    trained = [repeats.COVERED, *([found["advice"]] if found.get("advice") else [])]
-    return trained if len(found["runs"]) > 1 else trained[1:]
+    covered = [repeats.COVERED] if len(found["runs"]) > 1 else []
+    advice = [found["advice"]] if found.get("advice") else []
+    return [*found.get("pictures", ()), *covered, *advice]
 
 
 def seeds(

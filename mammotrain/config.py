@@ -16,6 +16,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
+from mammotrain import twins
 from mammotrain.checks import one_of
 from mammotrain.data.splits import SHARE, WAYS
 
@@ -48,6 +49,8 @@ class DataConfig:
         cache: Keep copies at ``size`` when the shards hold larger pictures.
         workers: Threads that read and decode.
         tolerate_bad_shards: How many damaged shards may be left out.
+        look_alikes: What to do when one picture is in two roles: ``refuse``, ``say``, or ``off``,
+            which looks for equal files only.
         augmentation: Fields of ``data.augment.Augmentation``; empty for none.
     """
 
@@ -59,7 +62,12 @@ class DataConfig:
     cache: bool = True
     workers: int = 2
     tolerate_bad_shards: int = 0
+    look_alikes: str = "refuse"
     augmentation: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the names; raises ConfigError."""
+        one_of("data.look_alikes", self.look_alikes, twins.MODES)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from mammotrain import (
     levels,
     measures,
     rehearsal,
+    same_pictures,
     scores,
     setup,
     slices,
@@ -79,10 +80,13 @@ def _cross(request: Request, watcher: Watcher, world: World) -> dict[str, Any]:
     data = find_data(request, watcher) if world.leads else ()
     request = replace(request, data=distributed.gathered(data, world)[0])
     by = request.side.by
-    sides = check(request, setup.open_shards(request.config, request.data), world)
+    table = setup.open_shards(request.config, request.data)
+    sides = check(request, table, world)
+    each = (setup.prepare(request.config, table, side, world) for side in sides)
+    same_pictures.guard_all(each, request.cache or request.out / "cache", watcher)
     if world.leads:
-        table = {**request.config.to_table(), "by": by or "fold"}
-        folder.write_config(request.out, table, resume=request.resume)
+        told = {**request.config.to_table(), "by": by or "fold"}
+        folder.write_config(request.out, told, resume=request.resume)
     parts: dict[str, _Part] = {}
     for number, side in enumerate(sides):
         watcher.warn(f"Leaving out {side.name}: {number + 1} of {len(sides)}.")

@@ -26,7 +26,10 @@ PACKAGES = (
     "safetensors", "pyarrow",
 )  # fmt: skip
 # What may change when a run goes on: for how long, who is told, and what happened before it began.
-FREE = ("train.epochs", "train.max_steps", "train.track", "train.pretrained_fallback")
+FREE = (
+    "train.epochs", "train.max_steps", "train.track", "train.pretrained_fallback",
+    "data.look_alikes",
+)  # fmt: skip
 Line = Mapping[str, Any]
 Group = tuple[str, str]  # source, group
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from mammotrain import distributed, evaluate, finished, folder, priors, setup
+from mammotrain import distributed, evaluate, finished, folder, priors, same_pictures, setup
 from mammotrain.checks import one_of
 from mammotrain.evaluate import Scored
 from mammotrain.finished import Finished
@@ -57,6 +57,7 @@ def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
     with distributed.joined(request.device) as world:
         table = setup.open_shards(run.config, request.data, watcher.warn)
         made, model = _flipped(*finished.prepare(run, table, world), request.tta)
+        same = same_pictures.guard_eval(run, made, watcher)
         source = str(table.summary["source"])
         out = request.out or request.run / f"eval-{source}"
         folder.check_free(out, resume=None)
@@ -74,6 +75,7 @@ def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
         if world.leads:
             with folder.held(out, resume=None):
                 evaluate.write_all(out, found, tables, made)
+                same_pictures.write(out, same)
     return found, out
 
 

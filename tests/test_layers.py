@@ -50,7 +50,9 @@ ALLOWED: dict[str, set[str]] = {
     "fingerprints": set(),
     "registration": {"fingerprints"},
     "findings": set(),
-    "leaks": {"core", "findings", "fingerprints", "registration", "samples", "splits"},
+    "same": {"fingerprints", "registration"},
+    "leaks": {"core", "findings", "fingerprints", "same", "samples", "splits"},
+    "across": {"core", "findings", "leaks", "same", "samples"},
     "derived": {"core", "finish", "manifest", "state", "writers"},
     "holdout": {"core", "splits"},
     "repack": {
@@ -94,6 +96,7 @@ ALLOWED: dict[str, set[str]] = {
     "synthesis": CORE,
     "cli": {
         "core",
+        "across",
         "bench",
         "builder",
         "config",
@@ -112,7 +115,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "__main__": {"cli"},
     "api": {"builder", "options"},
-    "__init__": {"api", "masked", "preparation", "prepared", "synthesis"},
+    "__init__": {"api", "masked", "preparation", "prepared", "same", "synthesis"},
 }
 HEAVY = {"torch", "torchvision", "timm", "webdataset", "dicomsdl"}
 

@@ -106,6 +106,11 @@ class Table:
         place = self._places.get(suffix)
         return np.zeros(len(self), bool) if place is None else np.not_equal(place.offset, ABSENT)
 
+    def digests(self, suffix: str) -> NDArray[Any]:
+        """Return the hash of each sample's member, (n,) of text; None where there is none."""
+        place = self._places.get(suffix)
+        return np.full(len(self), None, object) if place is None else place.sha256
+
     def shard_name(self, row: int) -> str:
         """Return the file name of a sample's shard."""
         return self._facts[int(self.shards[row])][1].name

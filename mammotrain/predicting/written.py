@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mammotrain import metrics, scores
+from mammotrain import exams, metrics, scores
 from mammotrain.predicting import boxes, overlays
 from mammotrain.predicting.boxes import Found
 from mammotrain.predicting.panel import Panel
 from mammotrain.predicting.voices import ERROR, HEAT, MASK, Said
-from mammotrain.scores import EXAM, EXAMS, FIXED, SOURCE, UNKNOWN, Scores
+from mammotrain.scores import EXAM, FIXED, SOURCE, UNKNOWN, Scores
 
 DIGITS = 6
 DECISION, TAUGHT = "decision", "taught"
@@ -42,6 +42,8 @@ class Findings:
         failures: A line a file that could not be read.
         left_out: Code -> files, or samples, that are not asked about on purpose.
         undecided: Why there is no threshold -> samples.
+        looked_at: Columns of the table that was asked about last.
+        told: The examinations of its samples.
         kind: What the maps are.
         at: Probability from which a pixel belongs to a predicted mask.
         smallest: Pixels of the model's input; a smaller part of a mask is dropped.
@@ -59,6 +61,8 @@ class Findings:
     failures: list[dict[str, str]] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     undecided: Counter[str] = field(default_factory=Counter)
+    looked_at: Mapping[str, Any] | None = None
+    told: NDArray[np.str_] | None = None
     kind: str = ""
     at: float = 0.5
     smallest: int = 0
@@ -74,8 +78,10 @@ class Findings:
         settings: Any = getattr(said.setup.task, "config", None)  # where the run itself cuts masks
         self.at = getattr(settings, "threshold", self.at)
         self.smallest = getattr(settings, "smallest", self.smallest)
+        told = self._examinations(said.setup.columns)
         for place, row in enumerate(said.rows.tolist()):
             line = _facts(said, place, row)
+            line[EXAM] = "" if told is None else str(told[row])
             line |= self._probabilities(said, place) | self._decision(said, place)
             members = self.panel.members
             line["asked"] = [
@@ -84,6 +90,13 @@ class Findings:
             line[TAUGHT] = bool(taught[place])
             self.samples.append(line)
             self._look(said, place, row, str(line["key"]))
+
+    def _examinations(self, columns: Mapping[str, Any]) -> NDArray[np.str_] | None:
+        """Return the examination of every sample of a table, found once for all its batches."""
+        if self.looked_at is not columns:
+            self.looked_at = columns
+            self.told = exams.of_columns(columns, np.arange(len(columns["key"])))
+        return self.told
 
     def _probabilities(self, said: Said, place: int) -> Json:
         """Return ``scores`` as the models gave them, and ``corrected``, None where none is."""
@@ -161,13 +174,14 @@ class Findings:
 
     def table(self) -> Scores:
         """Return what was said as a run's scores are, in the order of ``samples``."""
-        names = {**{name: name for name in (*FIXED[:4], SOURCE)}, EXAMS[0]: EXAM}
-        columns = {name: [line[key] for line in self.samples] for name, key in names.items()}
+        columns = {n: [line[n] for line in self.samples] for n in (*FIXED[:4], SOURCE)}
         labels = [UNKNOWN if line["label"] is None else line["label"] for line in self.samples]
         classes, rows = self.panel.classes, np.arange(len(self.samples))
         found = scores.from_columns(
             columns, rows, np.array(labels, np.int64), self._values("scores"), classes
         )
+        exam = np.array([line[EXAM] for line in self.samples], np.str_)
+        found = replace(found, exam=exam if np.any(exam != "") else None)
         return found.corrected(self._values(CORRECTED)) if self.panel.corrects else found
 
     def _values(self, name: str) -> NDArray[np.float64]:
@@ -214,7 +228,6 @@ def _facts(said: Said, place: int, row: int) -> Json:
     columns, label = said.setup.columns, int(said.setup.task.classes[row])
     return {
         **{name: columns[name][row] for name in (*FIXED[:4], SOURCE)},
-        EXAM: next((columns[n][row] for n in EXAMS if columns[n][row] is not None), None),
         "label": None if label == UNKNOWN else label,
     }
 

@@ -13,7 +13,8 @@ import pyarrow.parquet
 import pytest
 from helpers import run_build, run_cli
 
-from mammoprep.core.errors import DamageError
+from mammoprep.across import find_across
+from mammoprep.core.errors import ConfigError, DamageError
 from mammoprep.findings import lines
 from mammoprep.fingerprints import SIDE, candidates, thumbnail, views
 from mammoprep.leaks import Leaks, find_leaks
@@ -400,6 +401,104 @@ def test_blocks_of_candidates_do_not_change_them(
     whole = candidates(greys, forbidden)
     monkeypatch.setattr("mammoprep.fingerprints.AT_ONCE", 1)
     assert candidates(greys, forbidden) == whole
+
+
+def renamed(data: Dataset, source: str) -> Dataset:
+    """Return the dataset as if it were of another source: other keys, groups and patients."""
+    told = {key: f"{source}_{number}" for number, key in enumerate(sorted(data.rows))}
+    rows, parts = {}, {}
+    for key, row in data.rows.items():
+        new = told[key]
+        ids = {name: f"{source}-{row['group']}" for name in ("group", "patient_id")}
+        rows[new] = {**row, **ids, "key": new, "source": source, "study_id": None, "exam_id": None}
+        parts[new] = dict(data.members[key])
+    data.rows, data.members = rows, parts
+    return data
+
+
+def test_one_set_of_pictures_under_two_sources_is_found_by_bytes_whatever_its_splits(
+    honest_once: Path, data: Dataset, tmp_path: Path
+) -> None:
+    other = renamed(data, "table").write(tmp_path / "other")
+    found = find_across([honest_once, other])
+    assert kinds(found)["same_bytes"] == found.pictures // 2
+    for leak in found.leaks:
+        assert leak.datasets == (str(honest_once), str(other))
+    told = lines(found)
+    first = next(line for line in told if line.startswith("LEAK"))
+    assert f"({honest_once} fold" in first
+    assert f"({other} fold" in first
+    assert "what one dataset teaches would be scored in another" in told[-1]
+
+
+@pytest.mark.parametrize("change", ["saved as jpeg", "scaled", "mirrored"])
+def test_changed_copies_are_found_across_datasets(
+    change: str, honest_once: Path, data: Dataset, tmp_path: Path
+) -> None:
+    for key in data.rows:
+        data.draw(key, CHANGES[change](data.picture(key)))
+    found = find_across([honest_once, renamed(data, "table").write(tmp_path / "other")])
+    assert set(kinds(found)) == {"look_alike"}
+    assert len(found.leaks) >= 0.9 * found.pictures / 2
+    assert all(leak.likeness is not None and leak.likeness > 0.65 for leak in found.leaks)
+
+
+def test_a_patient_of_one_source_in_two_datasets_is_told_once(
+    honest_once: Path, data: Dataset, tmp_path: Path
+) -> None:
+    patient = next(iter(data.rows.values()))["patient_id"]
+    data.rows = {k: row for k, row in data.rows.items() if row["patient_id"] == patient}
+    found = find_across([honest_once, data.write(tmp_path / "part")])
+    assert kinds(found) == {"group": 1}
+    assert set(found.leaks[0].datasets) == {str(honest_once), str(tmp_path / "part")}
+
+
+def test_datasets_of_other_women_share_nothing(honest_once: Path, tmp_path: Path) -> None:
+    rsna_phantom.write(tmp_path / "raw", patients=8, seed=4, size_scale=0.06, prevalence=0.3)
+    run_build(tmp_path / "raw", tmp_path / "others", size=(128, 256))
+    other = renamed(Dataset(tmp_path / "others"), "table").write(tmp_path / "other")
+    found = find_across([honest_once, other])
+    assert found.findings == ()
+    numbers = [len(read_samples(root)[1]) for root in (honest_once, other)]
+    assert found.pairs == numbers[0] * numbers[1]
+    assert "No leak between the datasets" in lines(found)[-1]
+    assert "mammoprep split DIR --check" in lines(found)[-1]
+
+
+def test_pictures_that_show_nothing_are_no_leak_across_datasets(
+    honest_once: Path, data: Dataset, tmp_path: Path
+) -> None:
+    key = next(iter(data.rows))
+    data.draw(key, np.zeros((256, 128), np.uint8))
+    one = data.write(tmp_path / "one")
+    other = renamed(Dataset(one), "table")
+    renamed_key = next(k for k in other.rows if not other.picture(k).any())
+    other.rows = {renamed_key: other.rows[renamed_key]}
+    found = find_across([one, other.write(tmp_path / "other")])
+    assert kinds(found) == {"flat": 1}
+    assert found.leaks == ()
+
+
+def test_one_folder_cannot_be_compared_with_itself(honest_once: Path) -> None:
+    with pytest.raises(ConfigError, match="given twice"):
+        find_across([honest_once, honest_once])
+
+
+def test_the_command_line_compares_datasets_and_exits_with_4(
+    honest_once: Path, data: Dataset, tmp_path: Path
+) -> None:
+    other = renamed(data, "table").write(tmp_path / "other")
+    done = run_cli("split", honest_once, other, "--check", "--json")
+    assert done.returncode == 4, done.stderr
+    told = json.loads(done.stdout)
+    assert told["datasets"] == [str(honest_once), str(other)]
+    first = next(each for each in told["findings"] if each["kind"] == "same_bytes")
+    assert first["datasets"] == told["datasets"]
+    assert len(first["keys"]) == len(first["splits"]) == 2
+    assert "leave the samples out of one" in first["remedy"]
+    refused = run_cli("split", honest_once, other, "--out", tmp_path / "new")
+    assert refused.returncode == 2
+    assert "not split at once" in refused.stderr
 
 
 @pytest.mark.slow
