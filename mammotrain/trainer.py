@@ -146,8 +146,8 @@ def fit(job: Job, progress: Progress) -> Progress:
                 _epoch(job, progress, told)
             last = progress.step >= job.total_steps
             progress.due = last or progress.epoch % job.config.validate_every == 0
-            if progress.due and job.validate is not None:
-                _validate(job, progress, told, job.validate)
+            if progress.due:
+                _validate(job, progress, told)
             progress.due, progress.ended = False, progress.ended or last
             save(job, progress)
     return progress
@@ -285,17 +285,14 @@ def _stop(job: Job, progress: Progress) -> NoReturn:
     raise ResourceError("Stopped; a checkpoint was written. Go on with --resume.")
 
 
-def _validate(
-    job: Job,
-    progress: Progress,
-    told: Callable[[], bool],
-    validate: Callable[[nn.Module], Mapping[str, float]],
-) -> None:
-    """Score the validation set; remember whether it is the best so far."""
+def _validate(job: Job, progress: Progress, told: Callable[[], bool]) -> None:
+    """Score the validation set, where there is one; remember whether it is the best so far."""
     config, model = job.config, job.scored_model
     if distributed.agreed(told(), job.world):
         _stop(job, progress)
     distributed.level(model.buffers(), job.world)  # each rank's batch norm has seen other samples
+    if (validate := job.validate) is None:
+        return
     try:
         with _stopping(model, told, job.world):
             metrics = dict(validate(model))

@@ -180,7 +180,7 @@ class Findings:
         found = scores.from_columns(
             columns, rows, np.array(labels, np.int64), self._values("scores"), classes
         )
-        exam = np.array([line[EXAM] for line in self.samples], np.str_)
+        exam = np.array([line[EXAM] or "" for line in self.samples], np.str_)
         found = replace(found, exam=exam if np.any(exam != "") else None)
         return found.corrected(self._values(CORRECTED)) if self.panel.corrects else found
 

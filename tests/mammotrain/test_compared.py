@@ -420,7 +420,7 @@ def test_a_run_has_its_tables_by_level_and_fold(tmp_path: Path) -> None:
     assert named["fold0", "image", "auroc"]["ci95_high"] == "0.75"
     assert named["fold1", "image", "auroc"]["value"] == "0.75"
     markdown = (tmp_path / "report.md").read_text()
-    assert "| Metric | Image | Breast | Patient |" in markdown
+    assert "| Metric | Image | Breast | Exam | Patient |" in markdown
     assert "0.625 (0.500 to 0.750)" in markdown
     assert r"\begin{longtable}" in (tmp_path / "report.tex").read_text()
 

@@ -142,7 +142,7 @@ def request(shards: Path, out: Path, *more: str) -> Request:
     return Request(config.load("deq", (*SMALL, *more)), (str(shards),), out, device="cpu")
 
 
-@pytest.mark.parametrize("monitor", ["best_pf1", "breast_brier"])
+@pytest.mark.parametrize("monitor", ["best_pf1", "patient_brier"])
 def test_a_run_keeps_the_checkpoint_that_is_best_by_what_is_monitored(
     patches: Path, tmp_path: Path, monitor: str
 ) -> None:
@@ -153,7 +153,7 @@ def test_a_run_keeps_the_checkpoint_that_is_best_by_what_is_monitored(
     assert all(0 <= value <= 1 for value in values)
     assert {line["monitor"] for line in lines} == {monitor}
     saved = checkpoint.best(tmp_path / "run" / "checkpoints").state["progress"]
-    best = min if monitor == "breast_brier" else max
+    best = min if monitor == "patient_brier" else max
     assert saved["best"] == pytest.approx(best(values))
 
 
