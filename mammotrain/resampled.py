@@ -72,7 +72,7 @@ class Sums:
         """
         again = {} if self.drawn is None else figures(self.drawn)
         return {
-            name: _estimate(float(value[0]), again.get(name), self.reason)
+            name: estimate(float(value[0]), again.get(name), self.reason)
             for name, value in figures(self.whole[None]).items()
         }
 
@@ -94,7 +94,8 @@ def sums_of(scores: Scores, columns: Floats, draws: Draws) -> Sums:
     return Sums(columns.sum(axis=0), np.concatenate(drawn))
 
 
-def _estimate(value: float, drawn: Floats | None, reason: str) -> Estimate:
+def estimate(value: float, drawn: Floats | None, reason: str) -> Estimate:
+    """Return a value with the interval of its (draws,) resamples; None of these without any."""
     if not np.isfinite(value):
         return Estimate(np.nan, reason=reason or "not defined")
     if drawn is None:
