@@ -39,6 +39,13 @@ Change = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on in the run's folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Prevalence = Annotated[
+    str,
+    typer.Option(
+        help="Share of positives among those screened, for PPV and cancers per 1,000: 0.6% or "
+        "0.006, of examinations; of another level breast=0.3%. (default: not stated)"
+    ),
+]
 
 
 @app.command()
@@ -52,9 +59,10 @@ def run(
     set: Change = None,
     resume: Resume = False,
     device: Device = "auto",
+    prevalence: Prevalence = "",
 ) -> None:
     """Train a recipe, score it, and write a report; with --resume go on bit for bit."""
-    from mammotrain import config, first
+    from mammotrain import config, first, operating
     from mammotrain import run as runs
     from mammotrain import summary as summaries
     from mammotrain.data.splits import Side
@@ -62,7 +70,10 @@ def run(
     changes = config.changes_for(data or (), recipe, tuple(set or ()))
     found = config.load(recipe, changes)
     place = out or Path("runs") / found.recipe
-    request = runs.Request(found, tuple(data or ()), place, Side(fold), resume, device)
+    request = runs.Request(
+        found, tuple(data or ()), place, Side(fold), resume, device,
+        prevalence=operating.prevalence_of(prevalence),
+    )  # fmt: skip
     with _screen() as screen:
         report = runs.run(first.ready(request, screen), screen)
     _say(summaries.summary(report, place))
@@ -87,9 +98,10 @@ def cv(
     set: Change = None,
     resume: Resume = False,
     device: Device = "auto",
+    prevalence: Prevalence = "",
 ) -> None:
     """Train once for every fold and pool the scores of what each run left out."""
-    from mammotrain import ablation, comparison, config, cross, distributed, first
+    from mammotrain import ablation, comparison, config, cross, distributed, first, operating
     from mammotrain import run as runs
     from mammotrain import summary as summaries
     from mammotrain.data.splits import Side
@@ -98,7 +110,10 @@ def cv(
     found = config.load(recipe, changes)
     kind = "ablate" if ablate else "cv"
     place = out or Path("runs") / f"{found.recipe}-{kind}{'-' + by if by else ''}"
-    request = runs.Request(found, tuple(data or ()), place, Side(by=by), resume, device)
+    request = runs.Request(
+        found, tuple(data or ()), place, Side(by=by), resume, device,
+        prevalence=operating.prevalence_of(prevalence),
+    )  # fmt: skip
     with _screen() as screen:
         if ablate:
             asked = ablation.Ablation(recipe, changes, request)
@@ -119,16 +134,19 @@ def evaluate(
         Path | None, typer.Option(help="Where scores and report go. (default: RUN/eval-SOURCE)")
     ] = None,
     device: Device = "auto",
+    prevalence: Prevalence = "",
 ) -> None:
     """Score shards with a finished run, at its own threshold; nothing is trained.
 
     On the shards that it was trained with, what it left out is scored; else every sample.
     """
-    from mammotrain import rescore
+    from mammotrain import operating, rescore
     from mammotrain import summary as summaries
 
+    stated = operating.prevalence_of(prevalence)
     with _screen() as screen:
-        report, place = rescore.rescore(rescore.Request(run, tuple(data), out, device), screen)
+        request = rescore.Request(run, tuple(data), out, device, stated)
+        report, place = rescore.rescore(request, screen)
     _say(summaries.summary(report, place))
 
 

@@ -1,6 +1,7 @@
 """A finished run and shards -> scores and a report; nothing is trained."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ class Request:
         data: Datasets.
         out: Where the scores go; None for ``eval-SOURCE`` in the run's folder.
         device: ``auto``, ``cpu`` or ``cuda``.
+        prevalence: Level -> share of positives among those screened, as somebody stated it.
     """
 
     run: Path
     data: tuple[str, ...]
     out: Path | None = None
     device: str = "auto"
+    prevalence: Mapping[str, float] = field(default_factory=dict)
 
 
 def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -56,6 +56,7 @@ class Request:
         resume: Go on in ``out``.
         device: ``auto``, ``cpu`` or ``cuda``.
         cache: Where reduced-size copies lie; None for ``out``.
+        prevalence: Level -> share of positives among those screened, as somebody stated it.
     """
 
     config: RunConfig
@@ -65,6 +66,7 @@ class Request:
     resume: bool = False
     device: str = "auto"
     cache: Path | None = None
+    prevalence: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

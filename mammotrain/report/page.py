@@ -14,7 +14,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mammoprep.core.text import visible
 from mammotrain import priors
-from mammotrain.report import assemble, curves, pictures, segmentation, tables, training
+from mammotrain.report import (
+    assemble,
+    curves,
+    operating,
+    pictures,
+    segmentation,
+    tables,
+    training,
+)
 from mammotrain.report.pictures import Picture
 from mammotrain.report.segmentation import NO_MASKS, Masks
 from mammotrain.scores import Scores
@@ -50,6 +58,7 @@ def render(
         "scores": tables.scores(report),
         "measures": tables.measures(report),
         "baselines": tables.baselines(report),
+        "operating": operating.sections(report),
         "slices": tables.slices(report),
         "confusion": tables.confusion(report),
         "curves": curves.of_scores(shown, decisions),

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mammotrain.levels import LEVELS
+
 Json = Mapping[str, Any]
 
 TITLES = {
@@ -193,8 +195,9 @@ def _prior(report: Json) -> str:
 
 
 def scores(report: Json) -> dict[str, Any]:
-    """Return the metrics of image, breast and patient level, one row a metric."""
-    upper = {level: report["levels"][level] for level in ("breast", "patient")}
+    """Return the metrics of every level, one row a metric."""
+    # no exams in reports of before
+    upper = {n: report["levels"][n] for n in LEVELS[1:] if n in report["levels"]}
     present = {IMAGE: report} | {k: v for k, v in upper.items() if v["n"] is not None}
     first = first_level(report)[0]
     present = {first: present[first]} | present
@@ -211,6 +214,8 @@ def scores(report: Json) -> dict[str, Any]:
             for name, level in present.items()
         ],
         "has_breasts": "breast" in present,
+        "has_exams": "exam" in present,
+        "assumed": report["levels"].get("exams_assumed", 0),
         "rows": rows,
         "reasons": _reasons(cell for row in rows for cell in row["cells"]),
         "missing": [(k, v["reason"]) for k, v in upper.items() if v["n"] is None],
