@@ -181,10 +181,13 @@ def worth(right: Floats, group: NDArray[np.str_]) -> float:
     """
     share = right.mean()
     places = np.unique(group, return_inverse=True)[1]
-    if not 0 < share < 1:
-        return float(places.max() + 1)
-    apart = np.bincount(places, right - share)
-    return float(min(len(right), len(right) ** 2 * share * (1 - share) / np.square(apart).sum()))
+    groups = int(places.max()) + 1
+    if not 0 < share < 1 or groups == 1:
+        return float(groups)
+    apart = np.square(np.bincount(places, right - share)).sum() * groups / (groups - 1)
+    most = len(right) * share * (1 - share)  # of as many independent ones
+    # where every group has the same share, the groups are worth more than that
+    return float(len(right) * min(1.0, most / max(apart, most)))
 
 
 def wilson(share: float, count: float) -> tuple[float, float]:

@@ -183,8 +183,10 @@ def test_samples_of_the_same_score_share_a_bin_whatever_their_order() -> None:
 def test_ten_images_of_a_patient_are_not_ten_pieces_of_evidence() -> None:
     right = np.repeat([0.0, 1.0] * 10, 10)
     alone, together = np.arange(200).astype(str), np.repeat(np.arange(20), 10).astype(str)
-    assert calibration.worth(right, alone) == pytest.approx(200)
-    assert calibration.worth(right, together) == pytest.approx(20)
+    assert calibration.worth(right, alone) == pytest.approx(199)
+    assert calibration.worth(right, together) == pytest.approx(19)
+    assert calibration.worth(right, np.repeat(["a", "b"], 100)) == 200
+    assert calibration.worth(right, np.repeat(["a"], 200)) == 1
     assert calibration.worth(np.ones(200), together) == 20
     wide, narrow = (calibration.wilson(0.5, count) for count in (20, 200))
     assert wide[0] < narrow[0] < 0.5 < narrow[1] < wide[1]
