@@ -40,6 +40,13 @@ Change = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on in the run's folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Prevalence = Annotated[
+    str,
+    typer.Option(
+        help="Share of positives among those screened, for PPV and cancers per 1,000: 0.6% or "
+        "0.006, of examinations; of another level breast=0.3%. (default: not stated)"
+    ),
+]
 
 
 @app.command()
@@ -67,9 +74,10 @@ def run(
     set: Change = None,
     resume: Resume = False,
     device: Device = "auto",
+    prevalence: Prevalence = "",
 ) -> None:
     """Train a recipe, score it, and write a report; with --resume go on bit for bit."""
-    from mammotrain import config, first
+    from mammotrain import config, first, operating
     from mammotrain import run as runs
     from mammotrain import summary as summaries
 
@@ -78,7 +86,14 @@ def run(
     found = config.load(recipe, changes)
     place = out or Path("runs") / f"{found.recipe}{'-all' if side.everything else ''}"
     request = runs.Request(
-        found, tuple(data or ()), place, side, resume, device, epochs_from=epochs_from
+        found,
+        tuple(data or ()),
+        place,
+        side,
+        resume,
+        device,
+        epochs_from=epochs_from,
+        prevalence=operating.prevalence_of(prevalence),
     )
     with _screen() as screen:
         report = runs.run(first.ready(request, screen), screen)
@@ -124,13 +139,23 @@ def cv(
     set: Change = None,
     resume: Resume = False,
     device: Device = "auto",
+    prevalence: Prevalence = "",
 ) -> None:
     """Train once for every fold; each sample is scored by the one model that left it out.
 
     Models of folds have no common scale: samples are ranked within their fold, at their fold's own
     threshold, and the intervals are for other patients, not for other trainings (--repeats).
     """
-    from mammotrain import ablation, comparison, config, cross, distributed, first, repeated
+    from mammotrain import (
+        ablation,
+        comparison,
+        config,
+        cross,
+        distributed,
+        first,
+        operating,
+        repeated,
+    )
     from mammotrain import run as runs
     from mammotrain import summary as summaries
     from mammotrain.data.splits import Side
@@ -141,7 +166,10 @@ def cv(
         raise ConfigError("--ablate and --repeats are not made together; repeat a variant by name.")
     kind = "ablate" if ablate else "cv"
     place = out or Path("runs") / f"{found.recipe}-{kind}{'-' + by if by else ''}"
-    request = runs.Request(found, tuple(data or ()), place, Side(by=by), resume, device)
+    request = runs.Request(
+        found, tuple(data or ()), place, Side(by=by), resume, device,
+        prevalence=operating.prevalence_of(prevalence),
+    )  # fmt: skip
     with _screen() as screen:
         if ablate:
             asked = ablation.Ablation(recipe, changes, request)
@@ -171,15 +199,17 @@ def evaluate(
             help="Mean over flipped pictures: none, horizontal, vertical, or flip for all four."
         ),
     ] = "none",
+    prevalence: Prevalence = "",
 ) -> None:
     """Score shards with a finished run, at its own threshold; nothing is trained.
 
     On the shards that it was trained with, what it left out is scored; else every sample.
     """
-    from mammotrain import rescore
+    from mammotrain import operating, rescore
     from mammotrain import summary as summaries
 
-    request = rescore.Request(run, tuple(data), out, device, tta)
+    stated = operating.prevalence_of(prevalence)
+    request = rescore.Request(run, tuple(data), out, device, tta, stated)
     with _screen() as screen:
         report, place = rescore.rescore(request, screen)
     _say(summaries.summary(report, place))

@@ -86,7 +86,7 @@ def ask(model: nn.Module, shown: Shown) -> Output:
 class Task(Protocol):
     """What is learned: targets, loss, and how a model's output becomes scores.
 
-    What only some tasks have is named by ``Weighs`` and ``Draws``.
+    What only some tasks have is named by ``Weighs``, ``Corrects`` and ``Draws``.
 
     Attributes:
         outputs: Columns, or channels, of the logits.
@@ -141,6 +141,20 @@ class Weighs(Protocol):
     """
 
     weights: Tensor
+
+
+@runtime_checkable
+class Corrects(Protocol):
+    """A task that says whether its scores may be corrected for the prevalence; see ``priors``.
+
+    They may where they are probabilities at the prevalence of what was trained on, as the lowest
+    cross-entropy makes them. A task that does not say it is not corrected.
+
+    Attributes:
+        uncorrected: Why they may not, in words; an empty text where they may.
+    """
+
+    uncorrected: str
 
 
 @runtime_checkable

@@ -18,16 +18,18 @@ from mammotrain import (
     rehearsal,
     same_pictures,
     scores,
+    screening,
     setup,
     slices,
 )
 from mammotrain.data.shards import Table
 from mammotrain.data.splits import Side
 from mammotrain.distributed import World
-from mammotrain.evaluate import Scored
+from mammotrain.evaluate import Scored, Terms
 from mammotrain.report import assemble
 from mammotrain.run import SCORING, Outcome, Request, find_data, run_in
 from mammotrain.scores import Scores
+from mammotrain.screening import Asked
 from mammotrain.thresholds import Judged
 from mammotrain.watching import Watcher
 
@@ -111,7 +113,9 @@ def _pool(
     own = _thresholds(parts)
     judged = Judged(pooled.scores, None, own, above, specificity, "" if own else _undecided(parts))
     split = f"cv by {by}" if by else "cv"
-    found = evaluate.summed_up(outcome.setup, judged, pooled.measures, others, prior, split=split)
+    chosen = screening.chosen_by_folds({name: part.report for name, part in parts.items()})
+    terms = Terms(split, prior, Asked(request.prevalence, chosen))
+    found = evaluate.summed_up(outcome.setup, judged, pooled.measures, others, terms)
     if world.leads:
         evaluate.write(request.out, found, pooled, [], outcome.setup)
     distributed.wait(world)

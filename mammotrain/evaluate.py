@@ -20,6 +20,7 @@ from mammotrain import (
     folder,
     levels,
     measures,
+    priors,
     scores,
     slices,
     trainer,
@@ -32,12 +33,13 @@ from mammotrain.report import page, written_tables
 from mammotrain.report.assemble import Priors
 from mammotrain.report.segmentation import Masks
 from mammotrain.scores import Scores
+from mammotrain.screening import Asked
 from mammotrain.setup import Setup, described
 from mammotrain.thresholds import Judged
 
 Rows = NDArray[np.int64]
 Measured = Mapping[str, NDArray[np.float64]]
-LOSS = "loss"
+LOSS, NATURAL = "loss", "natural"
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,13 @@ def rows_of(setup: Setup, found: Scores) -> Rows:
     return np.array([setup.places[key] for key in found.key], np.int64)
 
 
-def prior_of(setup: Setup) -> Prior:
-    """Return how often training sees each class, and how often it is in the training split."""
+def prior_of(setup: Setup) -> Prior | None:
+    """Return how often training sees each class, and how often it is in the training split.
+
+    None where the loss gives no probabilities that could be corrected; see ``priors.allowed``.
+    """
+    if priors.allowed(setup.task):
+        return None
     seen = setup.task.classes[setup.loader(setup.taught, training=True).taught(0)]
     copies = np.array([bool(v) for v in setup.columns["augmented"]], bool)
     natural = setup.task.classes[setup.taught[~copies[setup.taught]]]
@@ -139,17 +146,29 @@ def prior_of(setup: Setup) -> Prior:
     return of_labels(seen, natural, len(setup.task.score_names), counted)
 
 
-def report(
-    setup: Setup, scored: Scored, validation: Scores, prior: Prior | None, *, split: str
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Terms:
+    """How scores are summed up.
+
+    Attributes:
+        split: Which samples these are, in words.
+        prior: What probabilities were corrected by; of a cv each fold's own.
+        asked: What is asked of operating points and calibration.
+    """
+
+    split: str
+    prior: Priors = None
+    asked: Asked = Asked()  # noqa: RUF009 - frozen
+
+
+def report(setup: Setup, scored: Scored, validation: Scores, terms: Terms) -> dict[str, Any]:
     """Return the content of report.json: the model beside the baselines.
 
     Args:
         setup: Whose table the samples are of.
         scored: What is scored, corrected.
         validation: What chooses the threshold, corrected.
-        prior: What both were corrected by.
-        split: Which samples these are, in words.
+        terms: How it is summed up.
     """
     others: dict[str, Judged | str] = {}
     for kind in kinds(setup):
@@ -161,7 +180,7 @@ def report(
     judged = Judged(
         scored.scores, validation, specificity=setup.task.specificity, reason=setup.roles.fixed
     )
-    return summed_up(setup, judged, scored.measures, others, prior, split=split)
+    return summed_up(setup, judged, scored.measures, others, terms)
 
 
 def kinds(setup: Setup) -> tuple[str, ...]:
@@ -185,9 +204,7 @@ def summed_up(
     judged: Judged,
     measured: Measured,
     others: Mapping[str, Judged | str],
-    prior: Priors,
-    *,
-    split: str,
+    terms: Terms,
 ) -> dict[str, Any]:
     """Return the content of report.json: every metric, beside the baselines, by slices.
 
@@ -196,17 +213,17 @@ def summed_up(
         judged: What is scored, and what chooses the threshold.
         measured: Measures of the same samples, in the same order.
         others: Baseline -> the same, or why there is none.
-        prior: What probabilities were corrected by; of a cv each fold's own.
-        split: Which samples these are, in words.
+        terms: How it is summed up.
     """
     sources = [str(summary["source"]) for summary in setup.table.summaries]
     about = reports.About(
         recipe=setup.config.recipe,
         data=_sources(setup),
-        split=split,
+        split=terms.split,
         first=levels.first_of(sources),
-        prior=prior,
+        prior=terms.prior,
         seed=setup.config.train.seed,
+        screening=terms.asked,
     )
     parts = slices.of_columns(setup.columns, rows_of(setup, judged.scores))
     folds = judged.scores.fold
@@ -215,6 +232,8 @@ def summed_up(
         shown = {"source": judged.scores.source, **shown}
     found = reports.assemble(judged, about, others, shown)
     found["trained"] = _trained(setup)
+    if setup.config.data.sampling != NATURAL and (reason := priors.allowed(setup.task)):
+        found["uncorrected"] = reason
     found["input"] = {"member": setup.config.data.member, "masks": setup.masks_shown}
     extra = measures.estimates(measured, judged.scores.group, about.draws, about.seed)
     found["measures"] = {name: each.to_json() | {"level": "image"} for name, each in extra.items()}

@@ -110,6 +110,20 @@ def _blurred(pictures: Tensor, window: Tensor) -> Tensor:
     return functional.conv2d(found, across, groups=channels)
 
 
+def uncorrected(kind: str, smoothing: float) -> str:
+    """Return why no probabilities at the prevalence of training come of a loss; empty if they do.
+
+    Args:
+        kind: ``focal``, or a cross-entropy.
+        smoothing: Label smoothing.
+    """
+    if kind == "focal":
+        return "a focal loss gives no probabilities: it makes them less sure by its gamma"
+    if smoothing:
+        return f"label smoothing of {smoothing:g} moves probabilities towards one half"
+    return ""
+
+
 def class_weights(counts: NDArray[np.int64], kind: str, beta: float = 0.9999) -> Tensor:
     """Return what each class weighs in a loss, float32 (classes,).
 

@@ -11,6 +11,11 @@ from mammotrain.scores import Scores
 
 Floats = NDArray[np.float64]
 
+NOT_SAID = (
+    "the task does not say that its scores are probabilities at the prevalence of training "
+    "(contracts.Corrects)"
+)
+
 
 @dataclass(frozen=True)
 class Prior:
@@ -39,6 +44,16 @@ class Prior:
     def changes(self) -> bool:
         """Whether sampling changed the prevalence at all."""
         return not np.allclose(self.sampled, self.natural, rtol=0, atol=1e-6)
+
+
+def allowed(task: object) -> str:
+    """Return why a task's scores are not corrected for the prevalence; an empty text if they are.
+
+    Bayes' rule asks for probabilities at the prevalence that training saw. What a focal loss, label
+    smoothing, an error or a mean of pixels gives are none, and the rule would only move them. A
+    task says so itself (``contracts.Corrects``); of one that does not nothing is known.
+    """
+    return str(getattr(task, "uncorrected", NOT_SAID))
 
 
 def of_labels(

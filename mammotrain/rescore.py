@@ -1,7 +1,7 @@
 """A finished run and shards -> scores and a report; nothing is trained."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from mammotrain import distributed, evaluate, finished, folder, priors, same_pictures, setup
+from mammotrain import (
+    distributed,
+    evaluate,
+    finished,
+    folder,
+    priors,
+    same_pictures,
+    screening,
+    setup,
+)
 from mammotrain.checks import one_of
-from mammotrain.evaluate import Scored
+from mammotrain.evaluate import Scored, Terms
 from mammotrain.finished import Finished
 from mammotrain.predicting import flips
 from mammotrain.predicting.voices import VIEWS
+from mammotrain.screening import Asked
 from mammotrain.setup import Setup
 from mammotrain.thresholds import Judged
 from mammotrain.watching import Watcher
@@ -33,6 +43,7 @@ class Request:
         out: Where the scores go; None for ``eval-SOURCE`` in the run's folder.
         device: ``auto``, ``cpu`` or ``cuda``.
         tta: Name in ``predicting.voices.VIEWS``: in which positions a picture is shown.
+        prevalence: Level -> share of positives among those screened, as somebody stated it.
     """
 
     run: Path
@@ -40,6 +51,7 @@ class Request:
     out: Path | None = None
     device: str = "auto"
     tta: str = PLAIN
+    prevalence: Mapping[str, float] = field(default_factory=dict)
 
 
 def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
@@ -68,7 +80,7 @@ def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
         tables, told = {}, {}
         for name, rows in made.roles.tables.items():
             tables[name] = _scored(made, model, rows, run)
-            told[name] = _report(made, tables[name], run, name)
+            told[name] = _report(made, tables[name], run, name, request.prevalence)
             if request.tta != PLAIN:
                 told[name]["tta"] = _told(request.tta, told[name])
         found = evaluate.together(made, told, run.prior)
@@ -84,11 +96,14 @@ def _scored(made: Setup, model: nn.Module, rows: NDArray[np.int64], run: Finishe
     return replace(found, scores=priors.corrected(found.scores, run.prior))
 
 
-def _report(made: Setup, scored: Scored, run: Finished, name: str) -> dict[str, Any]:
+def _report(
+    made: Setup, scored: Scored, run: Finished, name: str, prevalence: Mapping[str, float]
+) -> dict[str, Any]:
     reason = str(run.report.get("threshold_reason", ""))
     judged = Judged(scored.scores, None, run.threshold, run.thresholds_above, reason=reason)
     others: dict[str, Judged | str] = dict.fromkeys(evaluate.kinds(made), NOT_AT_HAND)
-    return evaluate.summed_up(made, judged, scored.measures, others, run.prior, split=name)
+    terms = Terms(name, run.prior, Asked(prevalence, screening.chosen_by(run.report)))
+    return evaluate.summed_up(made, judged, scored.measures, others, terms)
 
 
 def _flipped(made: Setup, model: nn.Module, tta: str) -> tuple[Setup, nn.Module]:

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from mammoprep.core.errors import ConfigError
@@ -41,9 +39,9 @@ from mammotrain.data.augment import Where
 from mammotrain.data.loader import Loader
 from mammotrain.data.splits import Side
 from mammotrain.distributed import World
-from mammotrain.evaluate import Scored
+from mammotrain.evaluate import Scored, Terms
 from mammotrain.priors import Prior
-from mammotrain.scores import Scores
+from mammotrain.screening import Asked
 from mammotrain.setup import Setup
 from mammotrain.trainer import Job, Progress
 from mammotrain.watching import Watcher
@@ -65,6 +63,7 @@ class Request:
         device: ``auto``, ``cpu`` or ``cuda``.
         cache: Where reduced-size copies lie; None for ``out``.
         epochs_from: Of a run that leaves nothing out: whose epochs; see ``lengths.planned``.
+        prevalence: Level -> share of positives among those screened, as somebody stated it.
     """
 
     config: RunConfig
@@ -75,6 +74,7 @@ class Request:
     device: str = "auto"
     cache: Path | None = None
     epochs_from: str = ""
+    prevalence: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def run_in(request: Request, watcher: Watcher, world: World) -> Outcome:
     with _at_work(request, watcher, world) as told:
         made, job, _ = _trained(request, told, world)
         with interruption.ending(SCORING):
-            return _finish(made, job, request.out)
+            return _finish(made, job, request)
 
 
 def train(request: Request, watcher: Watcher) -> Progress:
@@ -325,7 +325,7 @@ def _resumed(job: Job, made: Setup, saved: Checkpoint | None, watcher: Watcher) 
     return progress
 
 
-def _finish(made: Setup, job: Job, out: Path) -> Outcome:
+def _finish(made: Setup, job: Job, request: Request) -> Outcome:
     """Score with the best weights, each table apart, and write what a person looks at."""
     trainer.restore(job, checkpoint.best(job.folder))
     model, prior = job.scored_model, evaluate.prior_of(made)
@@ -333,26 +333,21 @@ def _finish(made: Setup, job: Job, out: Path) -> Outcome:
     if made.roles.validate.size:
         validation = evaluate.score(made, model, made.roles.validate).scores
     validation = priors.corrected(validation, prior)
+    terms = Terms("", prior, Asked(request.prevalence))
     tables = {
-        name: _told(made, model, rows, validation, prior, name)
-        for name, rows in made.roles.tables.items()
+        name: Told(scored, evaluate.report(made, scored, validation, replace(terms, split=name)))
+        for name, scored in _scored(made, model, prior)
     }
     told = {name: each.report for name, each in tables.items()}
     found = evaluate.together(made, told, prior)
     if made.world.leads:
-        evaluate.write_all(out, found, {n: t.scored for n, t in tables.items()}, made)
+        evaluate.write_all(request.out, found, {n: t.scored for n, t in tables.items()}, made)
     distributed.wait(made.world)
     return Outcome(made, tables, found)
 
 
-def _told(
-    made: Setup,
-    model: nn.Module,
-    rows: NDArray[np.int64],
-    validation: Scores,
-    prior: Prior,
-    name: str,
-) -> Told:
-    scored = evaluate.score(made, model, rows, draw=True)
-    scored = replace(scored, scores=priors.corrected(scored.scores, prior))
-    return Told(scored, evaluate.report(made, scored, validation, prior, split=name))
+def _scored(made: Setup, model: nn.Module, prior: Prior | None) -> Iterator[tuple[str, Scored]]:
+    """Yield every table that is scored, corrected."""
+    for name, rows in made.roles.tables.items():
+        scored = evaluate.score(made, model, rows, draw=True)
+        yield name, replace(scored, scores=priors.corrected(scored.scores, prior))

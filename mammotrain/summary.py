@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mammotrain.report import by_fold, others
+from mammotrain.report import by_fold, operating, others
 from mammotrain.report.tables import first_alarms
 
 IMAGE, BREAST = "image", "breast"
@@ -36,6 +36,7 @@ def summary(report: Json, out: Path) -> str:
         *first_alarms(report),
         *_measures(report),
         *(line for part in parts for line in part),
+        *operating.lines(report),
         *by_fold.lines(report),
         *others.lines(report),
     ]

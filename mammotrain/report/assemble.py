@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mammotrain import bootstrap, collapse, folds, levels, metrics, slices
+from mammotrain import bootstrap, collapse, folds, levels, metrics, screening, slices
 from mammotrain.bootstrap import Drawn, Estimate
 from mammotrain.priors import Prior
+from mammotrain.resampled import Draws
 from mammotrain.scores import Scores
+from mammotrain.screening import Asked
 from mammotrain.thresholds import Judged, Threshold, of
 
 FORMAT_VERSION = 1
@@ -22,6 +24,7 @@ OF_SLICES_MULTICLASS = ("macro_auroc", "macro_f1", "accuracy", "balanced_accurac
 GAIN = ("auroc", "macro_auroc")
 MAJORITY_THRESHOLD = 0.5
 
+IMAGE = levels.LEVELS[0]
 Json = dict[str, Any]
 Priors = Prior | Mapping[str, Prior | None] | None
 
@@ -40,6 +43,7 @@ class About:
         first: The level that the report begins with, where there is it; see ``levels.first_of``.
         draws: Resamples of the bootstrap; 0 for no intervals.
         seed: Decides them.
+        screening: What is asked of operating points and calibration; see ``screening``.
     """
 
     recipe: str
@@ -50,6 +54,7 @@ class About:
     first: str = "image"
     draws: int = bootstrap.DRAWS
     seed: int = 0
+    screening: Asked = Asked()  # noqa: RUF009 - frozen
 
 
 def assemble(
@@ -73,7 +78,10 @@ def assemble(
     """
     threshold = of(judged)
     drawn = bootstrap.draw(judged.scores, threshold, about.draws, about.seed)
-    upper = {level: _level(judged, level, about) for level in levels.LEVELS[1:]}
+    above = {level: _at(judged, level, about) for level in levels.LEVELS[1:]}
+    upper = {level: _level(each, level, about) for level, each in above.items()}
+    there = {n: each for n, each in above.items() if isinstance(each, Judged)}
+    asked = replace(about.screening, draws=Draws(about.draws, about.seed))
     first = about.first if (upper.get(about.first) or {}).get("n") else "image"
     said = metrics.decide(judged.scores.values, threshold.each)
     return {
@@ -97,6 +105,7 @@ def assemble(
             name: _slice(judged, threshold, texts, about)
             for name, texts in sorted((parts or {}).items())
         },
+        **screening.figures({IMAGE: judged, **there}, asked),
         "bootstrap": _bootstrap(judged.scores, about),
         **folds.described(drawn),
     }
@@ -191,14 +200,15 @@ def _rule(judged: Judged) -> str:
     return f"a specificity of {100 * judged.specificity:g} %"
 
 
-def _level(judged: Judged, level: str, about: About) -> Json:
+def _at(judged: Judged, level: str, about: About) -> Judged | str:
+    """Return the same at a level above images, or why there is none."""
     scores = judged.scores.labelled()
     validation = None if judged.validation is None else judged.validation.labelled()
     tables = [scores] if validation is None else [scores, validation]
-    reasons = [levels.why_not(table, level) for table in tables if len(table)]
+    reasons = [levels.why_not(table, level, about.combine) for table in tables if len(table)]
     if any(reasons):
-        return {"n": None, "reason": next(filter(None, reasons))}
-    upper = replace(
+        return next(filter(None, reasons))
+    return replace(
         judged,
         fixed=judged.fixed_above.get(level),
         scores=levels.aggregate(scores, level, about.combine),
@@ -206,10 +216,15 @@ def _level(judged: Judged, level: str, about: About) -> Json:
         if validation is None or not len(validation)
         else levels.aggregate(validation, level, about.combine),
     )
-    found = bootstrap.evaluate(upper, about.draws, about.seed)
+
+
+def _level(judged: Judged | str, level: str, about: About) -> Json:
+    if isinstance(judged, str):
+        return {"n": None, "reason": judged}
+    found = bootstrap.evaluate(judged, about.draws, about.seed)
     return {
-        **_counts(upper.scores),
-        **_threshold(of(upper), upper),
+        **_counts(judged.scores),
+        **_threshold(of(judged), judged),
         "metrics": _metrics(found, level),
     }
 

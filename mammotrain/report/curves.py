@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from mammotrain import metrics
+from mammotrain import calibration
 from mammotrain.report.plots import Axis, Line, Plot, draw, thinned
 from mammotrain.scores import Scores
 
@@ -125,31 +125,18 @@ def _retrieval(positive: NDArray[np.bool_], score: Floats, scores: Scores) -> tu
 
 def _calibration(scores: Scores) -> Plot:
     if len(scores.names) == 2:
-        said, right = scores.values[:, 1], scores.label == 1
         labels = (f"mean probability of {scores.names[1]}", f"share of {scores.names[1]}")
     else:
-        said, right = scores.values.max(axis=1), scores.values.argmax(axis=1) == scores.label
         labels = ("mean probability of the class said", "share of right answers")
-    place = metrics.bins(said)
-    count = np.bincount(place, minlength=metrics.BINS)
-    kept = count > 0
-    mean = np.bincount(place, said, metrics.BINS)[kept] / count[kept]
-    share = np.bincount(place, right, metrics.BINS)[kept] / count[kept]
-    low, high = _wilson(share, count[kept])
+    found = calibration.bins(scores)
+    said, share = (np.array([each[name] for each in found]) for name in ("predicted", "observed"))
+    low, high = np.array([each["ci95"] for each in found]).T
     lines = [
         _guide([0, 1], [0, 1], "perfect"),
-        Line(mean, low, "band", "95 % of the bin", high),
-        Line(mean, share, dots=True),
+        Line(said, low, "band", "95 % of the bin", high),
+        Line(said, share, dots=True),
     ]
     return draw("Calibration", _unit(labels[0]), _unit(labels[1]), lines)
-
-
-def _wilson(share: Floats, count: NDArray[np.intp]) -> tuple[Floats, Floats]:
-    """Return Wilson's 95 % interval of a share of ``count``: wide for few, even if all agree."""
-    z = 1.96
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
-    return middle - half, middle + half
 
 
 def _histogram(scores: Scores) -> Plot:

@@ -16,6 +16,7 @@ from mammoprep.core.text import visible
 from mammotrain.report import (
     by_fold,
     curves,
+    operating,
     others,
     pictures,
     roles,
@@ -55,6 +56,7 @@ def render(
         "scores": tables.scores(report),
         "measures": tables.measures(report),
         "baselines": tables.baselines(report),
+        "operating": operating.sections(report),
         "slices": tables.slices(report),
         "folds": by_fold.table(report),
         "roles": roles.table(report),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mammotrain.levels import LEVELS
 from mammotrain.report import by_fold
 
 Json = Mapping[str, Any]
@@ -197,6 +198,8 @@ def facts(report: Json) -> list[tuple[str, str]]:
     ]
     if report["prior"] is not None:
         found.append(("Probabilities", _prior(report)))
+    if report.get("uncorrected"):
+        found.append(("Probabilities", f"not corrected for the sampling: {report['uncorrected']}"))
     if report.get("unlabelled"):
         found.append(("Left out", f"{report['unlabelled']:,} samples without a label"))
     return found
@@ -239,9 +242,9 @@ def _prior(report: Json) -> str:
 
 
 def scores(report: Json) -> dict[str, Any]:
-    """Return the metrics of image, breast and patient level, one row a metric."""
-    told = report["levels"]
-    upper = {level: told[level] for level in ("breast", "exam", "patient") if level in told}
+    """Return the metrics of every level, one row a metric."""
+    # no exams in reports of before
+    upper = {n: report["levels"][n] for n in LEVELS[1:] if n in report["levels"]}
     present = {IMAGE: report} | {k: v for k, v in upper.items() if v["n"] is not None}
     first = first_level(report)[0]
     present = {first: present[first]} | present
@@ -258,6 +261,8 @@ def scores(report: Json) -> dict[str, Any]:
             for name, level in present.items()
         ],
         "has_breasts": "breast" in present,
+        "has_exams": "exam" in present,
+        "assumed": report["levels"].get("exams_assumed", 0),
         "rows": rows,
         "reasons": _reasons(cell for row in rows for cell in row["cells"]),
         "missing": [(k, v["reason"]) for k, v in upper.items() if v["n"] is None],

@@ -66,6 +66,7 @@ class Classify:
         self.classes = classes
         self.score_names = tuple(names)
         self.weights = weights
+        self.uncorrected = losses.uncorrected(config.loss, config.smoothing)
         self.outputs = 1 if len(names) == 2 else len(names)
 
     def learns_from(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:

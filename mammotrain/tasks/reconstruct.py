@@ -80,6 +80,7 @@ class Reconstruct:
     """
 
     wants_masks = False
+    uncorrected = "an error of reconstruction is no probability"
 
     def __init__(
         self,

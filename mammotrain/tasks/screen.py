@@ -101,6 +101,7 @@ class Screen:
         self.classes = classes
         self.score_names = tuple(names)
         self.weights = weights
+        self.uncorrected = losses.uncorrected(config.loss, config.smoothing)
         self.heads = tuple(heads)
         self.outputs = 1 + sum(head.kind.width for head in heads)
         main = np.where(classes == _labels.UNKNOWN, np.nan, classes).astype(np.float32)

@@ -67,6 +67,7 @@ class Segment:
     score_names = (NONE, LESION)
     wants_masks = True
     specificity = None
+    uncorrected = "the highest mean of a mask's pixels is no probability that a lesion is there"
 
     def __init__(self, config: Config, classes: NDArray[np.int64]) -> None:
         """Remember which pictures have a lesion, (table,): 1, 0, or -1 where nobody looked."""

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mammoprep.core import plugins
 from mammoprep.core.errors import ConfigError
-from mammotrain.contracts import Draws, Output, Shown, Task, Weighs
+from mammotrain import priors
+from mammotrain.contracts import Corrects, Draws, Output, Shown, Task, Weighs
 
 TASKS = "mammotrain.tasks"
 NAMES = plugins.names(TASKS)
@@ -239,11 +240,30 @@ def test_what_only_some_tasks_have_is_what_its_name_promises(name: str) -> None:
         assert [each.size for each in drawn] == [(SIDE, SIDE)] * len(ROWS)
         lesion = task.classes[ROWS] == 1
         assert [bool(each.true) for each in drawn] == lesion.tolist()
+    if isinstance(task, Corrects):
+        assert isinstance(task.uncorrected, str)
 
 
 def test_who_weighs_and_who_draws() -> None:
     assert {name for name in NAMES if isinstance(build(name), Weighs)} >= {"classify", "screen"}
     assert {name for name in NAMES if isinstance(build(name), Draws)} >= {"segment"}
+
+
+@pytest.mark.parametrize("name", ["classify", "screen"])
+def test_the_prevalence_is_corrected_only_of_a_loss_that_makes_probabilities(name: str) -> None:
+    assert priors.allowed(build(name)) == ""
+    assert priors.allowed(build(name, class_weights="balanced")) == ""
+    assert "focal" in priors.allowed(build(name, loss="focal"))
+    assert "label smoothing of 0.1" in priors.allowed(build(name, smoothing=0.1))
+
+
+@pytest.mark.parametrize("name", ["reconstruct", "segment"])
+def test_what_is_no_probability_is_not_corrected_for_the_prevalence(name: str) -> None:
+    assert "no probability" in priors.allowed(build(name))
+
+
+def test_a_task_that_does_not_say_it_is_not_corrected_and_the_report_can_say_so() -> None:
+    assert priors.allowed(object()) == priors.NOT_SAID != ""
 
 
 @every_task

@@ -17,6 +17,7 @@ import mammoprep
 from mammotrain import collapse, config, distributed, evaluate, finished, priors, setup, summary
 from mammotrain.config import RunConfig
 from mammotrain.data.splits import Side
+from mammotrain.evaluate import Terms
 from mammotrain.report import assemble, page, tables
 from mammotrain.report.assemble import About
 from mammotrain.run import Request, run
@@ -280,7 +281,7 @@ def test_a_network_that_never_learned_is_exposed(
             last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
             nn.init.zeros_(last.weight)
         scored = evaluate.score(made, model, made.roles.score)
-    found = evaluate.summed_up(made, Judged(scored.scores), scored.measures, {}, None, split="x")
+    found = evaluate.summed_up(made, Judged(scored.scores), scored.measures, {}, Terms("x"))
     assert found["collapsed"]["kind"] in kinds, found["collapsed"]
 
 

@@ -611,7 +611,7 @@ def test_a_model_that_says_the_same_everywhere_is_exposed(
         made = setup.prepare(found, table, Side(), world)
         scored = evaluate.score(made, Constant(), made.roles.score)
     report = evaluate.summed_up(made, Judged(scored.scores, scored.scores), scored.measures,
-                                {}, None, split="x")  # fmt: skip
+                                {}, evaluate.Terms("x"))  # fmt: skip
     assert report["measures"]["collapsed"]["value"] == 1
     assert report["measures"]["dice"]["value"] < 0.3
     assert report["measures"]["lesion_recall"]["value"] < 0.2
