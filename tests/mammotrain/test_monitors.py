@@ -142,7 +142,7 @@ def request(shards: Path, out: Path, *more: str) -> Request:
     return Request(config.load("deq", (*SMALL, *more)), (str(shards),), out, device="cpu")
 
 
-@pytest.mark.parametrize("monitor", ["best_pf1", "patient_brier"])
+@pytest.mark.parametrize("monitor", ["best_pf1", "brier"])
 def test_a_run_keeps_the_checkpoint_that_is_best_by_what_is_monitored(
     patches: Path, tmp_path: Path, monitor: str
 ) -> None:
@@ -153,7 +153,7 @@ def test_a_run_keeps_the_checkpoint_that_is_best_by_what_is_monitored(
     assert all(0 <= value <= 1 for value in values)
     assert {line["monitor"] for line in lines} == {monitor}
     saved = checkpoint.best(tmp_path / "run" / "checkpoints").state["progress"]
-    best = min if monitor == "patient_brier" else max
+    best = min if monitor == "brier" else max
     assert saved["best"] == pytest.approx(best(values))
 
 
@@ -179,7 +179,7 @@ def test_a_level_of_one_class_has_nothing_to_rank() -> None:
     both = small([1, 0, 1], [0.5, 0.5, 0.5], group=["a", "a", "b"])
     assert monitors.why_not(both, "patient_auroc") == "all at patient level are of one class"
     assert monitors.why_not(both, "patient_best_f1") != ""
-    assert monitors.why_not(both, "patient_brier") == ""
+    assert monitors.why_not(both, "brier") == ""
     assert monitors.why_not(both, "best_f1") == ""
     sideless = replace(both, laterality=np.array(["L", "", "R"]))
     said = monitors.why_not(sideless, "breast_auroc")
