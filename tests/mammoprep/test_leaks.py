@@ -452,6 +452,18 @@ def test_a_patient_of_one_source_in_two_datasets_is_told_once(
     assert set(found.leaks[0].datasets) == {str(honest_once), str(tmp_path / "part")}
 
 
+def test_one_id_under_two_sources_is_two_patients_across_datasets(
+    honest_once: Path, data: Dataset, tmp_path: Path
+) -> None:
+    ids = {key: row["group"] for key, row in data.rows.items()}
+    other = renamed(data, "table")
+    for number, row in enumerate(other.rows.values()):
+        row |= dict.fromkeys(("group", "patient_id"), list(ids.values())[number])
+    assert set(kinds(find_across([honest_once, other.write(tmp_path / "other")]))) <= {
+        "same_bytes", "look_alike",
+    }  # fmt: skip
+
+
 def test_datasets_of_other_women_share_nothing(honest_once: Path, tmp_path: Path) -> None:
     rsna_phantom.write(tmp_path / "raw", patients=8, seed=4, size_scale=0.06, prevalence=0.3)
     run_build(tmp_path / "raw", tmp_path / "others", size=(128, 256))
