@@ -188,10 +188,10 @@ def _trained(request: Request, watcher: Watcher, world: World) -> tuple[Setup, J
     data = distributed.gathered(data, world)[0]
     table = setup.open_shards(config, data, watcher.warn)
     made, model = rehearsal.rehearse(config, table, request.side, world)
-    same_pictures.guard(made, request.cache or out / "cache", watcher, out)
     saved = _saved(request, watcher)
     where = config.train.pretrained if saved is None else "none"  # a checkpoint has all weights
     pretrained.load(model, where, watcher.warn, fallback=config.train.pretrained_fallback)
+    same_pictures.guard(made, request.cache or out / "cache", watcher, out)
     made.cache = (request.cache or out / "cache") if config.data.cache else None
     made.copying = partial(watcher.count, "reduced-size copies")
     loader = made.loader(made.taught, training=True)

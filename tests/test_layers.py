@@ -52,7 +52,7 @@ ALLOWED: dict[str, set[str]] = {
     "findings": set(),
     "same": {"fingerprints", "registration"},
     "leaks": {"core", "findings", "fingerprints", "same", "samples", "splits"},
-    "across": {"core", "findings", "leaks", "same", "samples"},
+    "across": {"core", "findings", "leaks", "same", "samples", "splits"},
     "derived": {"core", "finish", "manifest", "state", "writers"},
     "repack": {"core", "derived", "manifest", "plan", "samples", "select", "splits", "state"},
     "masked": DATA | {"derived", "manifest", "samples", "state", "writers"},

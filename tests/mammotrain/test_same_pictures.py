@@ -179,11 +179,17 @@ def test_copies_within_one_role_do_no_harm(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "same_pictures.json").read_text())["pairs"] == []
 
 
-def test_black_pictures_are_equal_and_no_leak(tmp_path: Path) -> None:
-    pictures = official(0)
+def test_pictures_that_show_nothing_are_equal_and_no_leak(tmp_path: Path) -> None:
+    pictures, nothing = official(0), np.zeros((SIZE, SIZE), np.uint8)
+    nothing[40:43, 40:43] = 255  # a build refuses a picture of one value
     for place in (0, 8):
-        pictures[place] = (np.zeros((SIZE, SIZE), np.uint8), pictures[place][1])
-    run(request(tmp_path / "run", built(tmp_path / "a", pictures)), Watcher())
+        pictures[place] = (nothing, pictures[place][1])
+    shards = built(tmp_path / "a", pictures)
+    assert len(keys_of(shards, *range(10))) == 10
+    run(request(tmp_path / "run", shards), Watcher())
+    learned = looks.read_learned(tmp_path / "run" / "taught.npz")
+    assert learned is not None
+    assert sum(not each for each in learned.thumbnails) == 1
 
 
 def test_say_goes_on_and_off_looks_for_equal_files_only(tmp_path: Path) -> None:
