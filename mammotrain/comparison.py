@@ -80,7 +80,7 @@ def table(found: Json, notes: Mapping[str, str] | None = None) -> Table:
         notes: As of ``page``; they stand below.
     """
     told = [
-        *found["pictures"],
+        *found.get("pictures", ()),
         *(f"{name}: {note}" for name, note in (notes or {}).items() if note),
     ]
     shown = Table(
