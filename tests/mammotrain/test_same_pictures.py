@@ -71,8 +71,8 @@ def built(
         lines.append(f"{prefix}{number}.png,{prefix}{number:02},{name},{number % 2},{split}")
     (home / "table.csv").write_text("\n".join(lines) + "\n")
     mammoprep.build(
-        source="table", input=home, out=home / "shards", size=f"{SIZE}x{SIZE}", workers=1, folds=folds,
-        label_names="negative,cancer", orient="none", crop="none",
+        source="table", input=home, out=home / "shards", size=f"{SIZE}x{SIZE}", workers=1,
+        folds=folds, label_names="negative,cancer", orient="none", crop="none",
     )  # fmt: skip
     return home / "shards"
 
