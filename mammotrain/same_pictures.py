@@ -227,8 +227,11 @@ def _record(found: Sequence[Twin], mode: str, *, looked: bool) -> Json:
 def _guarded_eval(run: Finished, made: Setup, watcher: Watcher) -> Json:
     mode = run.config.data.look_alikes
     if made.roles.train.size:  # the run's own shards: of the part that it left out
-        records = _records(run.place)
-        return records[0] if records else _guarded(made, run.place / "cache", watcher, None)
+        if not (records := _records(run.place)):
+            return _guarded(made, run.place / "cache", watcher, None)
+        if pairs := records[0]["pairs"]:
+            watcher.warn(f"{run.place} went on with {len(pairs):,} pairs of pictures in two roles.")
+        return records[0]
     learned = looks.read_learned(run.place / TAUGHT)
     if learned is None:
         watcher.warn(

@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 from helpers import run_build, run_cli
 
+import mammoprep
 from mammoprep.across import find_across
 from mammoprep.core.errors import ConfigError, DamageError
 from mammoprep.findings import lines
@@ -451,6 +452,35 @@ def test_a_patient_of_one_source_in_two_datasets_is_told_once(
     found = find_across([honest_once, data.write(tmp_path / "part")])
     assert kinds(found) == {"group": 1}
     assert set(found.leaks[0].datasets) == {str(honest_once), str(tmp_path / "part")}
+
+
+def test_same_pictures_across_sides_are_named_by_their_place_among_all(data: Dataset) -> None:
+    one, other = two_sides(data)
+    picture, unlike = data.picture(one), data.picture(other)
+    copy = CHANGES["saved as jpeg"](picture)
+    pictures = [np.zeros_like(picture), picture, unlike, copy]
+    groups = ["a", "b", "c", "d"]
+    found = mammoprep.same_pictures(lambda place: pictures[place], groups)
+    assert [(pair.one, pair.other) for pair in found.pairs] == [(1, 3)]
+    assert [bool(each.grey is None) for each in found.pictures] == [True, False, False, False]
+    for sides, pairs in (([0, 0, 0, 1], 1), ([0, 1, 0, 1], 0)):
+        apart = mammoprep.same_pictures(lambda place: pictures[place], groups, sides, keep=64)
+        assert len(apart.pairs) == pairs
+        assert [bool(each.kept) for each in apart.pictures] == [False, True, True, True]
+    within = mammoprep.same_pictures(lambda place: pictures[place], ["a", "b", "c", "b"])
+    assert within.pairs == ()
+
+
+def test_one_id_under_two_sources_is_two_patients_across_datasets(
+    honest_once: Path, data: Dataset, tmp_path: Path
+) -> None:
+    ids = {key: row["group"] for key, row in data.rows.items()}
+    other = renamed(data, "table")
+    for number, row in enumerate(other.rows.values()):
+        row |= dict.fromkeys(("group", "patient_id"), list(ids.values())[number])
+    assert set(kinds(find_across([honest_once, other.write(tmp_path / "other")]))) <= {
+        "same_bytes", "look_alike",
+    }  # fmt: skip
 
 
 def test_datasets_of_other_women_share_nothing(honest_once: Path, tmp_path: Path) -> None:

@@ -59,7 +59,9 @@ def drawn(seed: int) -> Picture:
     return np.clip(level, 0, 255).astype(np.uint8)
 
 
-def built(home: Path, pictures: list[tuple[Picture, str]], prefix: str = "p") -> Path:
+def built(
+    home: Path, pictures: list[tuple[Picture, str]], prefix: str = "p", folds: int = 3
+) -> Path:
     """Build pictures with their splits, each of a patient of its own; empty for folds."""
     home.mkdir(parents=True)
     lines = ["path,patient_id,label,cancer,split"]
@@ -69,8 +71,8 @@ def built(home: Path, pictures: list[tuple[Picture, str]], prefix: str = "p") ->
         lines.append(f"{prefix}{number}.png,{prefix}{number:02},{name},{number % 2},{split}")
     (home / "table.csv").write_text("\n".join(lines) + "\n")
     mammoprep.build(
-        source="table", input=home, out=home / "shards", size=f"{SIZE}x{SIZE}", workers=1, folds=3,
-        label_names="negative,cancer", orient="none", crop="none",
+        source="table", input=home, out=home / "shards", size=f"{SIZE}x{SIZE}", workers=1,
+        folds=folds, label_names="negative,cancer", orient="none", crop="none",
     )  # fmt: skip
     return home / "shards"
 
@@ -179,11 +181,17 @@ def test_copies_within_one_role_do_no_harm(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "same_pictures.json").read_text())["pairs"] == []
 
 
-def test_black_pictures_are_equal_and_no_leak(tmp_path: Path) -> None:
-    pictures = official(0)
+def test_pictures_that_show_nothing_are_equal_and_no_leak(tmp_path: Path) -> None:
+    pictures, nothing = official(0), np.zeros((SIZE, SIZE), np.uint8)
+    nothing[40:43, 40:43] = 255  # a build refuses a picture of one value
     for place in (0, 8):
-        pictures[place] = (np.zeros((SIZE, SIZE), np.uint8), pictures[place][1])
-    run(request(tmp_path / "run", built(tmp_path / "a", pictures)), Watcher())
+        pictures[place] = (nothing, pictures[place][1])
+    shards = built(tmp_path / "a", pictures)
+    assert len(keys_of(shards, *range(10))) == 10
+    run(request(tmp_path / "run", shards), Watcher())
+    learned = looks.read_learned(tmp_path / "run" / "taught.npz")
+    assert learned is not None
+    assert sum(not each for each in learned.thumbnails) == 1
 
 
 def test_say_goes_on_and_off_looks_for_equal_files_only(tmp_path: Path) -> None:
@@ -220,15 +228,14 @@ def test_another_word_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_cv_is_refused_before_its_first_fold_and_leaves_nothing(tmp_path: Path) -> None:
-    pictures = [(drawn(n), "") for n in range(12)]
-    shards = built(tmp_path / "a", pictures)
+    pictures = [(drawn(n), "") for n in range(16)]
+    shards = built(tmp_path / "a", pictures, folds=4)
     table = pyarrow.parquet.read_table(shards / "samples.parquet", columns=["group", "split"])
     fold = dict(zip(table["group"].to_pylist(), table["split"].to_pylist(), strict=True))
-    one, other = next(
-        (a, b) for a in range(12) for b in range(12) if fold[f"p{a:02}"] < fold[f"p{b:02}"]
-    )
+    # both train in the first run of the cv, which alone would be right
+    one, other = (next(n for n in range(16) if fold[f"p{n:02}"] == f"fold{k}") for k in (2, 3))
     copied(CHANGES["saved as jpeg"], one, other, pictures)
-    shards = built(tmp_path / "b", pictures)
+    shards = built(tmp_path / "b", pictures, folds=4)
     with pytest.raises(DamageError, match="one picture under two groups"):
         cross(request(tmp_path / "cv", shards), Watcher())
     assert left_in(tmp_path / "cv") == set()
