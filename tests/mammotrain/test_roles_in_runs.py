@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from test_run import hexes
+from torch import nn
 
 import mammoprep
 from mammoprep.core.errors import ConfigError
@@ -248,3 +250,16 @@ def test_a_warm_up_of_more_than_a_tenth_is_refused(share: float) -> None:
 def test_the_old_number_of_warm_up_steps_names_the_share() -> None:
     with pytest.raises(ConfigError, match="'warmup'"):
         config.load("deq", ("train.warmup_steps=20",))
+
+
+def test_several_processes_say_where_they_differ_from_one() -> None:
+    def said(model: nn.Module, size: int) -> str:
+        config = SimpleNamespace(batch_size=8)
+        job = SimpleNamespace(world=SimpleNamespace(size=size), bare=model, config=config)
+        return " ".join(planned._of_ranks(job))  # type: ignore[arg-type]
+
+    normed, dropping = nn.BatchNorm2d(3), nn.Sequential(nn.Dropout(0.3))
+    assert "batch norm sees the 4 samples of each process" in said(normed, 2)
+    assert "dropout and drop path draw on each process" in said(dropping, 2)
+    assert said(nn.SyncBatchNorm(3), 2) == said(nn.Linear(2, 2), 2) == ""
+    assert said(nn.Sequential(nn.Dropout(0.0)), 2) == said(normed, 1) == ""
