@@ -22,6 +22,7 @@ from mammotrain import (
     setup,
     slices,
 )
+from mammotrain.data import splits
 from mammotrain.data.shards import Table
 from mammotrain.data.splits import Side
 from mammotrain.distributed import World
@@ -166,22 +167,23 @@ def _checked(request: Request, table: Table, world: World) -> list[Side]:
 
 
 def _sides(request: Request, table: Table) -> Iterator[Side]:
-    """Yield what is left out in turn."""
+    """Yield what is left out in turn; a machine of an official test set alone is not."""
     by, columns = request.side.by, table.columns
     if by:
         parts = slices.parts_by(columns, by)
-        known = np.flatnonzero(parts != "")
+        base = np.array([base_split(str(split)) for split in columns["split"]])
+        known = np.flatnonzero((parts != "") & (base != "test"))
         yield from (Side(by=by, value=value) for value in slices.ordered(parts[known]))
         return
-    folds = {base_split(str(split)) for split in columns["split"]}
-    count = sum(split.startswith("fold") for split in folds)
-    if not count:
+    folds = splits.folds_of(setup.known_of(request.config, table))
+    if not folds:
+        found = sorted({base_split(str(split)) for split in columns["split"]})
         raise ConfigError(
-            f"There are no folds, only {', '.join(sorted(folds))}. mammotrain run scores an "
+            f"There are no folds, only {', '.join(found)}. mammotrain run scores an "
             "official test set; mammoprep split DIR --folds 5 --out NEW makes folds, without "
             "decoding."
         )
-    yield from (Side(fold) for fold in range(count))
+    yield from (Side(fold) for fold in folds)
 
 
 def _one(request: Request, side: Side, number: int) -> Request:

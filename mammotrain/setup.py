@@ -244,6 +244,11 @@ def _roles(config: RunConfig, table: Table, side: Side) -> Roles:
     return splits.choose(known, side, config.train.validate, names)
 
 
+def known_of(config: RunConfig, table: Table) -> dict[str, Any]:
+    """Return what the choice of roles looks at; see ``splits.choose``."""
+    return _with_label(config, table)[1]
+
+
 def described(made: Setup) -> dict[str, Any]:
     """Return how many samples and groups of each dataset have which role; see ``splits.counts``."""
     return splits.counts(_with_label(made.config, made.table)[1], made.roles)

@@ -141,10 +141,11 @@ def choose(
         for dataset in table.datasets:
             own = table.dataset == dataset
             folds = table.folds(own)
-            if side.fold < len(folds):
-                scored |= own & (table.base == folds[side.fold])
+            if side.fold in folds:
+                scored |= own & (table.base == f"fold{side.fold}")
                 if validate == NEXT_FOLD:
-                    held |= own & (table.base == folds[(side.fold + 1) % len(folds)])
+                    following = folds[(folds.index(side.fold) + 1) % len(folds)]
+                    held |= own & (table.base == f"fold{following}")
     part = _Part(scored, held, np.zeros(len(table), bool), {})
     return _settled(table, part, name, names, side)
 
@@ -176,6 +177,16 @@ def leave_out(
     reasons = {f"patients also of {side.name}": touching, f"{side.by} unknown": unknown}
     found = _Part(scored, np.zeros(len(table), bool), touching | unknown, reasons)
     return _settled(table, found, side.name, names, side)
+
+
+def folds_of(columns: Columns) -> list[int]:
+    """Return the numbers of all folds with a sample that has the target, in order.
+
+    Args:
+        columns: As of ``choose``.
+    """
+    table = _Table.of(columns)
+    return table.folds(table.known & ~table.augmented)
 
 
 def everything(columns: Columns) -> Roles:
@@ -359,10 +370,9 @@ class _Table:
     def __len__(self) -> int:
         return len(self.group)
 
-    def folds(self, own: NDArray[np.bool_]) -> list[str]:
-        """Return the folds of some samples, by number."""
-        found = {str(split) for split in self.base[own] if split.startswith("fold")}
-        return sorted(found, key=lambda split: int(split[4:]))
+    def folds(self, own: NDArray[np.bool_]) -> list[int]:
+        """Return the numbers of some samples' folds, in order; a fold may be empty."""
+        return sorted({int(split[4:]) for split in self.base[own] if split.startswith("fold")})
 
     def count(self, rows: Rows, dataset: str) -> dict[str, int]:
         inside = rows[self.dataset[rows] == dataset]
@@ -372,7 +382,7 @@ class _Table:
 def _check_folds(table: _Table, side: Side, validate: str) -> None:
     """Refuse a fold that is not there, and folds that are too few; raises ConfigError."""
     each = [table.folds(table.dataset == name) for name in table.datasets]
-    folds = max(each, key=len)
+    folds = sorted({fold for found in each for fold in found})
     if side.everything:
         return
     if not folds and side.fold:
@@ -380,16 +390,14 @@ def _check_folds(table: _Table, side: Side, validate: str) -> None:
             f"--fold {side.fold}: there are no folds, only {_listed(table.base)}. Without --fold "
             "the official splits are used."
         )
-    if folds and not 0 <= side.fold < len(folds):
-        raise ConfigError(
-            f"--fold must be 0 to {len(folds) - 1}, got {side.fold}: {_listed(folds)}."
-        )
+    if folds and side.fold not in folds:
+        raise ConfigError(f"--fold must be one of {', '.join(map(str, folds))}; got {side.fold}.")
     least = 3 if validate == NEXT_FOLD else 2
     few = [found for found in each if 0 < len(found) < least]
     if few and not any(len(found) >= least for found in each):
         doing = "train, validate and score" if least > 2 else "train and score"
         raise ConfigError(
-            f"At least {least} folds are needed to {doing}; found {_listed(few[0])}. "
+            f"At least {least} folds are needed to {doing}; found {_folds(few[0])}. "
             "mammoprep split DIR --folds 5 --out NEW makes others, without decoding anything."
         )
 
@@ -397,7 +405,9 @@ def _check_folds(table: _Table, side: Side, validate: str) -> None:
 def _check_all(table: _Table, roles: Roles, side: Side) -> None:
     """Refuse a run that learns from nobody or is judged by nobody, and groups on two sides."""
     missing = "" if roles.train.size else "train"
-    if not missing and not roles.tables and not side.everything:
+    has_side = bool(side.by) or bool(table.folds(np.full(len(table), True)))
+    asked = roles.score if has_side else roles.scored  # what the run is about
+    if not missing and not side.everything and not asked.size:
         missing = "score"
     if missing:
         told = ", ".join(f"{len(rows):,} {why}" for why, rows in roles.left_out.items())
@@ -422,6 +432,10 @@ def _check_leaks(table: _Table, roles: Roles) -> None:
             f"{len(torn):,} groups are on two sides, such as {torn[0]!r} ({where}): the scores "
             "would be too good. Look with: mammoprep split DIR --check"
         )
+
+
+def _folds(numbers: Sequence[int]) -> str:
+    return ", ".join(f"fold{number}" for number in numbers)
 
 
 def _listed(names: Sequence[str] | NDArray[np.str_]) -> str:

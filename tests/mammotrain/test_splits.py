@@ -273,7 +273,7 @@ def test_what_has_no_label_is_left_out_for_that_reason() -> None:
 @pytest.mark.parametrize(
     ("table", "fold", "way", "message"),
     [
-        (columns(*FOLDS), 5, "share", "0 to 4"),
+        (columns(*FOLDS), 5, "share", "one of 0, 1, 2, 3, 4; got 5"),
         (columns("fold0", "fold1"), 0, NEXT_FOLD, "At least 3 folds"),
         (columns("fold0"), 0, "share", "At least 2 folds"),
         (columns("train"), 0, "share", "left to score"),
@@ -318,3 +318,35 @@ def test_of_other_shards_an_official_test_set_is_the_headline() -> None:
     roles = checked(table, everything(table))
     assert list(roles.tables) == ["test", "not test"]
     assert set(splits_of(table, roles.tables["not test"])) == {"train", "val"}
+
+
+def test_an_empty_fold_between_others_changes_no_number() -> None:
+    table = columns("fold0", "fold2", "fold3")
+    assert splits.folds_of(table) == [0, 2, 3]
+    roles = checked(table, choose(table, Side(2), NEXT_FOLD))
+    assert set(splits_of(table, roles.score)) == {"fold2"}
+    assert set(splits_of(table, roles.validate)) == {"fold3"}
+    with pytest.raises(ConfigError, match="one of 0, 2, 3; got 1"):
+        choose(table, Side(1))
+
+
+def test_folds_of_two_datasets_go_by_their_numbers() -> None:
+    table = mixture(("folds", "more folds"), ("none", "none"))
+    assert splits.folds_of(table) == [0, 1, 2, 3, 4]
+    roles = checked(table, choose(table, Side(4), NEXT_FOLD))
+    assert {table["dataset"][row] for row in roles.score} == {"d1"}
+
+
+def test_a_machine_of_the_official_test_set_alone_is_not_left_out() -> None:
+    table = columns(*FOLDS, "test")
+    machines = ["new" if split == "test" else "old" for split in table["split"]]
+    with pytest.raises(ConfigError, match="left to score"):
+        leave_out(table, machines, Side(by="machine", value="new"))
+
+
+def test_a_fold_in_which_nobody_has_the_target_is_refused_though_there_is_a_test_set() -> None:
+    table = columns(*FOLDS, "test")
+    table["label"] = [None if s == "fold1" else 1 for s in table["split"]]
+    assert splits.folds_of(table) == [0, 2, 3, 4]
+    with pytest.raises(ConfigError, match="left to score"):
+        choose(table, Side(1), NEXT_FOLD)
