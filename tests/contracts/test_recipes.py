@@ -108,7 +108,7 @@ def test_a_recipe_learns_stops_goes_on_and_predicts(name: str, once: Once, tmp_p
 def check_phantoms(made: Setup) -> None:
     """What the recipe learns is in its phantoms: where it trains, and where it is scored."""
     task, roles = made.task, made.roles
-    for rows in (roles.train, roles.score):
+    for rows in (roles.train, roles.scored):
         assert set(task.classes[rows]) == set(range(len(task.score_names)))
         for head in getattr(task, "heads", ()):
             assert np.isfinite(head.values[rows]).any(), head.name
@@ -126,7 +126,7 @@ def check_finished(request: Request, made: Setup) -> None:
     assert np.isfinite(losses).all()
     assert len(set(losses)) > 1
     report = json.loads((request.out / "report.json").read_bytes())
-    assert report["n"] == len(made.roles.score)
+    assert report["n"] == len(next(iter(made.roles.tables.values())))
     assert any(each["value"] is not None for each in report["metrics"].values())
     assert (request.out / "report.html").stat().st_size > 10_000
     assert steps(request.out / folder.CHECKPOINTS)
