@@ -235,6 +235,7 @@ def _trained(request: Request, watcher: Watcher, world: World) -> tuple[Setup, J
     loader = made.loader(made.taught, training=True)
     made.where = _augmented_where(made, model, request)
     if world.leads:
+        _say_longer(request, watcher)
         _describe(made, request)
     job = _job(made, model, loader, out, watcher)
     progress = _resumed(job, made, saved, watcher)
@@ -246,6 +247,18 @@ def _trained(request: Request, watcher: Watcher, world: World) -> tuple[Setup, J
     if not progress.ended:
         trainer.fit(job, progress)
     return made, job, progress
+
+
+def _say_longer(request: Request, watcher: Watcher) -> None:
+    """Say where a run goes on for another number of steps than its learning rates were made for."""
+    then = folder.read_config(request.out).get("train", {}) if request.resume else {}
+    now = request.config.train
+    changed = then and (then["epochs"], then["max_steps"]) != (now.epochs, now.max_steps)
+    if changed and (now.warmup or now.schedule != "constant"):
+        watcher.warn(
+            "The run began with another number of steps: learning rates follow the new one from "
+            "here on, so the losses are not those of a run that had it from the beginning."
+        )
 
 
 def _augmented_where(made: Setup, model: nn.Module, request: Request) -> Where:

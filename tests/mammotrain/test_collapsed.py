@@ -249,7 +249,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def asked(*more: str) -> RunConfig:
     return config.load("deq", (
         "task.target=label", "model.width=8", "model.groups=4", "data.size=[32, 32]",
-        "data.workers=1", "train.batch_size=8", "train.lr=3e-3", "train.epochs=4", *more,
+        "data.workers=1", "train.batch_size=8", "train.lr=3e-3", "train.epochs=4",
+        "train.validate=next-fold", *more,
     ))  # fmt: skip
 
 

@@ -366,7 +366,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SMALL = (
     "data.size=[32, 64]", "model.widths=[4, 8, 8, 8, 8]", "model.latent=8", "train.batch_size=8",
-    "train.epochs=2", "data.workers=1", "train.amp=none",
+    "train.epochs=2", "data.workers=1", "train.amp=none", "train.validate=next-fold",
 )  # fmt: skip
 
 
@@ -400,7 +400,8 @@ def test_without_conditions_and_with_other_losses_it_runs(
 @pytest.mark.slow
 def test_a_run_goes_on_bit_for_bit_within_the_warm_up(shards: Path, tmp_path: Path) -> None:
     def losses_of(name: str, epochs: int, *, resume: bool = False) -> list[str]:
-        changes = ("model.warmup_steps=50", "model.beta=9.0", f"train.epochs={epochs}")
+        changes = ("model.warmup_steps=50", "model.beta=9.0", f"train.epochs={epochs}",
+                   "train.warmup=0", "train.schedule=constant")  # fmt: skip
         found = configs.load("cvae", (*SMALL, *changes))
         asked = Request(found, (str(shards),), tmp_path / name, resume=resume, device="cpu")
         run(asked, Watcher())

@@ -635,8 +635,9 @@ def test_outlines_are_drawn_only_where_somebody_asks_for_them(
     monkeypatch.setattr(segment.Segment, "outlines", counted)
     with distributed.joined("cpu") as world:
         outcome = run_in(asked(shards, tmp_path / "run", "train.max_steps=2"), Watcher(), world)
-    assert sum(drawn) == len(outcome.scored.scores)  # and none of the validations
-    assert set(outcome.scored.outlines) == set(outcome.scored.scores.key)
+    ((_, told),) = outcome.tables.items()
+    assert sum(drawn) == len(told.scored.scores)  # and none of the validations
+    assert set(told.scored.outlines) == set(told.scored.scores.key)
 
 
 def test_outlines_run_along_the_centres_of_border_pixels() -> None:
