@@ -27,7 +27,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = (
     "model.variant=resnet10t", "data.size=[32, 64]", "data.workers=1", "train.batch_size=8",
-    "train.epochs=1", "train.max_steps=3", "train.warmup=0", "task.smoothing=0", "train.pretrained=none",
+    "train.epochs=1", "train.max_steps=3", "train.warmup=0", "task.smoothing=0",
+    "train.pretrained=none",
     "train.amp=none", "train.ema=0", "task.auxiliary=0", "data.sampling=balanced",
 )  # fmt: skip
 
