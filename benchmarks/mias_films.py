@@ -45,7 +45,8 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     result: dict[str, Any] = {
         "what": "efficientnet from random weights on whole films of mini-MIAS, abnormal or not; "
-        "out-of-fold scores of five folds pooled; intervals are 95 %, by resampling women",
+        "out-of-fold scores of five folds, ranked within folds; intervals are 95 %, by resampling "
+        "women",
         **described("torch", "timm", "mammoprep"),
         "settings": list(SETTINGS),
     }

@@ -171,15 +171,14 @@ def report(setup: Setup, scored: Scored, validation: Scores, terms: Terms) -> di
         terms: How it is summed up.
     """
     others: dict[str, Judged | str] = {}
+    specificity, reason = setup.task.specificity, setup.roles.fixed
     for kind in kinds(setup):
         mine, theirs = (baseline(setup, kind, part) for part in (scored.scores, validation))
         if isinstance(mine, str) or isinstance(theirs, str):
             others[kind] = str(mine if isinstance(mine, str) else theirs)
         else:
-            others[kind] = Judged(mine, theirs, specificity=setup.task.specificity)
-    judged = Judged(
-        scored.scores, validation, specificity=setup.task.specificity, reason=setup.roles.fixed
-    )
+            others[kind] = Judged(mine, theirs, specificity=specificity, reason=reason)
+    judged = Judged(scored.scores, validation, specificity=specificity, reason=reason)
     return summed_up(setup, judged, scored.measures, others, terms)
 
 

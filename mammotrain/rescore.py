@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from mammoprep.core.errors import ConfigError
 from mammotrain import (
     distributed,
     evaluate,
@@ -69,6 +70,11 @@ def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
     with distributed.joined(request.device) as world:
         table = setup.open_shards(run.config, request.data, watcher.warn)
         made, model = _flipped(*finished.prepare(run, table, world), request.tta)
+        if not made.roles.tables:
+            raise ConfigError(
+                f"{request.run} has learned from all of these samples (--fold all): none is left "
+                "to score. Give shards that it has not seen."
+            )
         same = same_pictures.guard_eval(run, made, watcher)
         source = str(table.summary["source"])
         out = request.out or request.run / f"eval-{source}"

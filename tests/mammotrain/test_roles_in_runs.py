@@ -11,7 +11,7 @@ from torch import nn
 
 import mammoprep
 from mammoprep.core.errors import ConfigError
-from mammotrain import checkpoint, config, exporting, folder, planned, scores, summary
+from mammotrain import checkpoint, config, exporting, folder, planned, rescore, scores, summary
 from mammotrain.cli import _left_out
 from mammotrain.cross import cross
 from mammotrain.data.splits import Side
@@ -222,6 +222,12 @@ def test_a_run_on_everything_can_be_asked_and_exported_but_decides_nothing(
     assert {line.split(",")[place] for line in lines[1:]} == {""}
     exporting.export(exporting.Request(whole, "torchscript", tmp_path / "model.pt", ""))
     assert (tmp_path / "model.pt").is_file()
+
+
+def test_of_its_own_shards_nothing_is_left_to_score(whole: Path, patches: Path) -> None:
+    asked = rescore.Request(whole, (str(patches),), device="cpu")
+    with pytest.raises(ConfigError, match="none is left to score"):
+        rescore.rescore(asked, Watcher())
 
 
 @pytest.mark.parametrize(
