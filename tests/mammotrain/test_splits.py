@@ -75,6 +75,7 @@ def test_an_eighth_of_the_training_groups_validates_and_holds_enough_of_each_cla
     roles = checked(table, choose(table, Side(fold)))
     held = {table["group"][row] for row in roles.validate}
     assert len(held) == 50  # of 400 groups
+    assert len({group.split("-")[0] for group in held}) == 4  # by chance, not the first by name
     assert sum(table["label"][row] for row in roles.validate) == len(roles.validate) / 2
     assert not roles.fixed
     copies = {row for row in range(len(table["split"])) if table["augmented"][row]}
@@ -131,6 +132,19 @@ def test_official_sets_are_kept_and_a_missing_validation_set_is_a_share() -> Non
     assert set(splits_of(table, roles.validate)) == {"train"}
     assert set(splits_of(table, roles.train)) == {"train", "train-aug"}
     assert len({table["group"][row] for row in roles.validate}) == ENOUGH
+
+
+def test_who_has_an_official_validation_set_gives_no_share() -> None:
+    official = columns("train", "val", "test", groups=200)
+    folded = columns(*FOLDS, groups=100)
+    table = {name: [*official[name], *folded[name]] for name in official}
+    table["dataset"] = ["a"] * len(official["split"]) + ["b"] * len(folded["split"])
+    table["group"] = [f"{d}/{g}" for d, g in zip(table["dataset"], table["group"], strict=True)]
+    roles = checked(table, choose(table))
+    assert set(splits_of(table, roles.train)) == {"train", *FOLDS[1:]}
+    held = Counter(table["split"][row] for row in roles.validate)
+    assert held["train"] == 0
+    assert sum(count for split, count in held.items() if split != "val") == 2 * 50
 
 
 def test_folds_and_official_sets_of_one_dataset_are_all_used() -> None:
