@@ -268,3 +268,13 @@ def test_two_classes_have_no_rest_and_classes_of_other_names_no_headline() -> No
     named = one_against_rest.of(three(("a", " Cancer", "c")), NONE)
     assert named is not None
     assert named["headline"] == " Cancer"
+
+
+def test_the_interval_of_a_bin_is_wider_where_its_images_are_of_few_patients() -> None:
+    alone = make(n=200, groups=20000, seed=3)
+    shared = replace(
+        alone, group=np.array([f"p{label}{n % 7}" for n, label in enumerate(alone.label)])
+    )
+    for one, other in zip(calibration.bins(alone), calibration.bins(shared), strict=True):
+        assert one["n"] == other["n"]
+        assert np.ptp(other["ci95"]) > np.ptp(one["ci95"]) + 0.01

@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as oracle
 
 from mammoprep.stats import resampling
-from mammotrain import bootstrap, collapse, metrics, scores, thresholds
+from mammotrain import bootstrap, collapse, cross, metrics, scores, thresholds
 from mammotrain.report import assemble, by_fold, curves, page, tables
 from mammotrain.report.assemble import About
 from mammotrain.scores import Scores
@@ -266,3 +266,16 @@ def test_models_that_are_constants_are_found_though_each_has_its_own() -> None:
     constant = table.with_values(np.stack([1 - share, share], axis=1))
     assert collapse.of_scores(constant).kind == "constant"
     assert collapse.of_scores(table).kind is None
+
+
+def test_where_one_fold_chose_no_threshold_a_cv_decides_nothing_and_says_which() -> None:
+    def part(threshold: float | None, reason: str = "") -> cross._Part:
+        report = {"threshold": threshold, "threshold_reason": reason, "levels": {}}
+        return cross._Part(None, {}, report)  # type: ignore[arg-type]
+
+    both = {"fold0": part(0.2), "fold1": part(0.6)}
+    assert cross._thresholds(both) == {"fold0": 0.2, "fold1": 0.6}
+    assert cross._undecided(both) == ""
+    one = {"fold0": part(0.2), "fold1": part(None, "20 are needed")}
+    assert cross._thresholds(one) is None
+    assert cross._undecided(one) == "fold1: 20 are needed"
