@@ -67,6 +67,8 @@ def test_every_run_has_its_own_interval_everywhere(
             text = (tmp_path / f"comparison.{kind}").read_text()
             assert f"{own['value']:.3f} ({ends})" in text
     gain = found["runs"][1]["gains"]["auroc"]
+    mine, first = (found["runs"][n]["metrics"]["auroc"]["value"] for n in (1, 0))
+    assert gain["difference"] == pytest.approx(mine - first) != 0
     assert f"{gain['difference']:+.3f}" in said(found)
     assert f"{gain['p']:.3f}" in (tmp_path / "comparison.md").read_text()
 
