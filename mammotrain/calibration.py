@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from mammoprep.stats.ranking import ratio
 from mammotrain import bootstrap, resampled
 from mammotrain.resampled import Draws
 from mammotrain.scores import Scores
@@ -222,9 +223,9 @@ def _figures(total: Floats, classes: int) -> dict[str, Floats]:
     names = ("", "_again")[: total.shape[1] // (2 + classes)]
     for part, end in enumerate(names):
         n, squares, *apart = total[:, part * (2 + classes) :][:, : 2 + classes].T
-        found["brier" + end] = resampled.ratio(squares, n)
+        found["brier" + end] = ratio(squares, n)
         for number, each in enumerate(apart):
-            found[f"{'again' if end else 'difference'}_{number}"] = resampled.ratio(each, n)
+            found[f"{'again' if end else 'difference'}_{number}"] = ratio(each, n)
     if len(names) == 2:
         found["gain"] = found["brier"] - found["brier_again"]
     return found

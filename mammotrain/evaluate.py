@@ -2,8 +2,8 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,13 @@ def score(setup: Setup, model: nn.Module, rows: Rows, *, draw: bool = False) -> 
     measured = {name: np.concatenate(each) for name, each in found.items()}
     mine = np.concatenate(places), np.concatenate(values), dict(sums), measured, drawn
     return _joined(setup, distributed.gathered(mine, setup.world))
+
+
+def tables_of(setup: Setup, model: nn.Module, prior: Prior | None) -> Iterator[tuple[str, Scored]]:
+    """Yield what the model says of every table that is scored, the headline first, corrected."""
+    for name, rows in setup.roles.tables.items():
+        found = score(setup, model, rows, draw=True)
+        yield name, replace(found, scores=priors.corrected(found.scores, prior))
 
 
 def _joined(setup: Setup, parts: Sequence[tuple[Any, ...]]) -> Scored:

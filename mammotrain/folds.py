@@ -6,13 +6,13 @@ import numpy as np
 
 from mammotrain import metrics
 from mammotrain.bootstrap import Drawn
+from mammotrain.resampled import number
 from mammotrain.scores import Scores
 
 APART = (
     0.02  # pooled and within folds: from here on the scales of the models differ, and it is said
 )
 RANKED = ("auroc", "macro_auroc", "average_precision")
-DIGITS = 6
 RETRAINING = (
     "what another training would have given is not in it (arXiv:2104.00673, arXiv:2307.00260)"
 )
@@ -39,7 +39,7 @@ def described(drawn: Drawn) -> Json:
     return {
         "folds": each,
         "spread": {name: _spread([found[name] for found in figures]) for name in names},
-        "pooled": {name: _number(whole[name]) for name in RANKED if name in whole},
+        "pooled": {name: number(whole[name]) for name in RANKED if name in whole},
         "one_class": single,
     }
 
@@ -67,16 +67,12 @@ def _fold(drawn: Drawn, inside: Any) -> Json:
         "groups": len(np.unique(part.group)),
         "classes": len(np.unique(part.label)),
     }
-    return {**counts, "metrics": {name: _number(value) for name, value in found.items()}}
+    return {**counts, "metrics": {name: number(value) for name, value in found.items()}}
 
 
 def _spread(values: list[float | None]) -> Json:
     known = [value for value in values if value is not None]
     if len(known) < 2:
         return {"sd": None, "low": None, "high": None, "folds": len(known)}
-    ends = {"low": _number(min(known)), "high": _number(max(known))}
-    return {"sd": _number(float(np.std(known, ddof=1))), **ends, "folds": len(known)}
-
-
-def _number(value: float) -> float | None:
-    return round(float(value), DIGITS) if np.isfinite(value) else None
+    ends = {"low": number(min(known)), "high": number(max(known))}
+    return {"sd": number(float(np.std(known, ddof=1))), **ends, "folds": len(known)}

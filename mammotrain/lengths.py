@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 
 from mammoprep.core.errors import ConfigError
-from mammotrain import folder
+from mammotrain import finished, folder
 from mammotrain.config import RunConfig
 from mammotrain.watching import Watcher
 
@@ -52,7 +52,7 @@ def _lasting(config: RunConfig, epochs: int) -> RunConfig:
 
 def best_epochs(place: Path, recipe: str) -> dict[str, int]:
     """Return part of a cv -> its best number of epochs; raises ConfigError as ``planned``."""
-    runs = sorted(path.parent for path in place.glob(f"*/{folder.CONFIG}"))
+    runs = finished.parts_of(place)
     if not runs or not (place / "report.json").is_file():
         raise ConfigError(
             f"{place} is no finished cv, whose folds tell for how many epochs to train. Give the "

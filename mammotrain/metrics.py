@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.stats import ranking
-from mammoprep.stats.ranking import Ranked, Ranking, Wanted
+from mammoprep.stats.ranking import Ranked, Ranking, Wanted, ratio
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -174,13 +174,13 @@ def from_sums(sums: Mapping[str, Floats]) -> dict[str, Floats]:
     true = sums["true"]
     count = true.sum(axis=1)
     found = {
-        "brier": _ratio(sums["squares"][:, 0], count),
-        "ece": _ratio(np.abs(sums["gaps"]).sum(axis=1), count),
+        "brier": ratio(sums["squares"][:, 0], count),
+        "ece": ratio(np.abs(sums["gaps"]).sum(axis=1), count),
     }
     binary = true.shape[1] == 2
     if binary:
         found["pf1"] = np.where(
-            true[:, 1] > 0, _ratio(2 * sums["soft"][:, 0], sums["soft"][:, 1]), np.nan
+            true[:, 1] > 0, ratio(2 * sums["soft"][:, 0], sums["soft"][:, 1]), np.nan
         )
     if "said" in sums:
         found |= _of_decisions(true, sums["said"], sums["hits"], binary=binary)
@@ -188,10 +188,10 @@ def from_sums(sums: Mapping[str, Floats]) -> dict[str, Floats]:
 
 
 def _of_decisions(true: Floats, said: Floats, hits: Floats, *, binary: bool) -> dict[str, Floats]:
-    recall = _ratio(hits, true)
-    f1 = _ratio(2 * hits, said + true)
+    recall = ratio(hits, true)
+    f1 = ratio(2 * hits, said + true)
     found = {
-        "accuracy": _ratio(hits.sum(axis=1), true.sum(axis=1)),
+        "accuracy": ratio(hits.sum(axis=1), true.sum(axis=1)),
         "balanced_accuracy": mean(recall),
     }
     if not binary:
@@ -211,14 +211,7 @@ def confusion(label: Labels, said: Labels, classes: int) -> NDArray[np.int64]:
     return table.reshape(classes, classes).astype(np.int64)
 
 
-def _ratio(above: Floats, below: Floats) -> Floats:
-    """Divide; NaN where the denominator is 0."""
-    out = np.full(np.shape(above), np.nan)
-    np.divide(above, below, out=out, where=below > 0)
-    return out
-
-
 def mean(each: Floats) -> Floats:
     """Return the mean over the last axis of what is finite; NaN where nothing is."""
     known = np.isfinite(each)
-    return _ratio(np.where(known, each, 0.0).sum(axis=-1), known.sum(axis=-1).astype(np.float64))
+    return ratio(np.where(known, each, 0.0).sum(axis=-1), known.sum(axis=-1).astype(np.float64))

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.core.errors import ConfigError
-from mammoprep.stats.ranking import SLACK
+from mammoprep.stats.ranking import SLACK, ratio, summed
 from mammoprep.stats.resampling import Counts
 from mammotrain import metrics, resampled, thresholds
 from mammotrain.bootstrap import ONE_CLASS, Estimate
 from mammotrain.levels import LEVELS
-from mammotrain.resampled import Draws, Sums, ratio
+from mammotrain.resampled import Draws, Sums
 from mammotrain.scores import Scores
 from mammotrain.thresholds import Fixed, Judged, Threshold
 
@@ -206,7 +206,7 @@ class _Curve:
         )
 
     def drawn(self, counts: Counts) -> "_Drawn":
-        return _Drawn(self, _summed(counts, self.group), _summed(counts, self.group[self.positive]))
+        return _Drawn(self, summed(counts, self.group), summed(counts, self.group[self.positive]))
 
 
 @dataclass(frozen=True)
@@ -255,12 +255,6 @@ class _Drawn:
             found = holds(middle)
             low, high = np.where(found, middle, low), np.where(found, high, middle - 1)
         return low
-
-
-def _summed(counts: Counts, group: Places) -> Counts:
-    sums = np.zeros((len(counts), len(group) + 1), np.int32)
-    np.cumsum(counts[:, group], axis=1, out=sums[:, 1:])
-    return sums
 
 
 def _recall(sums: Floats, prevalence: float | None) -> Floats:

@@ -4,21 +4,19 @@ The interval of one cv says what other patients would have given these models; i
 other trainings. So repeats are reported apart and never mixed into it.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mammoprep.core.errors import ConfigError
 from mammotrain import comparison, cross, distributed, folder, setup
-from mammotrain.report import page
+from mammotrain.repeats import FEWEST
+from mammotrain.report import assemble, page
 from mammotrain.run import Request, find_data
 from mammotrain.watching import Watcher
 
-FEWEST = 3  # with two, a spread says nothing
 DIGITS = 6
 
 Json = dict[str, Any]
@@ -119,7 +117,7 @@ def _write(request: Request, count: int, found: Json) -> None:
     out, by = request.out, request.side.by or "fold"
     table = {**request.config.to_table(), "by": by, "repeats": count}
     folder.write_config(out, table, resume=request.resume)
-    (out / "report.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
+    assemble.write(out / "report.json", found)
     compared = comparison.compare([out / f"repeat{number}" for number in range(count)])
     title = f"{request.config.recipe}: {count} repeats with other random numbers"
-    page.write(Path(out / "report.html"), comparison.page(compared, title))
+    page.write(out / "report.html", comparison.page(compared, title))

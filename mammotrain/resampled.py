@@ -116,10 +116,3 @@ def plain(estimate: Estimate) -> dict[str, Any]:
 def number(value: float) -> float | None:
     """Six decimals, so that the last bits of another machine's sums do not show; None for NaN."""
     return round(float(value), DIGITS) if np.isfinite(value) else None
-
-
-def ratio(above: Floats, below: Floats) -> Floats:
-    """Divide; NaN where the denominator is not above 0."""
-    out = np.full(np.shape(above), np.nan)
-    np.divide(above, below, out=out, where=below > 0)
-    return out

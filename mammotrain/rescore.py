@@ -5,8 +5,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from mammoprep.core.errors import ConfigError
@@ -15,7 +13,6 @@ from mammotrain import (
     evaluate,
     finished,
     folder,
-    priors,
     same_pictures,
     screening,
     setup,
@@ -84,9 +81,9 @@ def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
             f"({', '.join(made.roles.tables)})."
         )
         tables, told = {}, {}
-        for name, rows in made.roles.tables.items():
-            tables[name] = _scored(made, model, rows, run)
-            told[name] = _report(made, tables[name], run, name, request.prevalence)
+        for name, scored in evaluate.tables_of(made, model, run.prior):
+            tables[name] = scored
+            told[name] = _report(made, scored, run, name, request.prevalence)
             if request.tta != PLAIN:
                 told[name]["tta"] = _told(request.tta, told[name])
         found = evaluate.together(made, told, run.prior)
@@ -95,11 +92,6 @@ def rescore(request: Request, watcher: Watcher) -> tuple[dict[str, Any], Path]:
                 evaluate.write_all(out, found, tables, made)
                 same_pictures.write(out, same)
     return found, out
-
-
-def _scored(made: Setup, model: nn.Module, rows: NDArray[np.int64], run: Finished) -> Scored:
-    found = evaluate.score(made, model, rows, draw=True)
-    return replace(found, scores=priors.corrected(found.scores, run.prior))
 
 
 def _report(

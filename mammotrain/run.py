@@ -40,7 +40,6 @@ from mammotrain.data.loader import Loader
 from mammotrain.data.splits import Side
 from mammotrain.distributed import World
 from mammotrain.evaluate import Scored, Terms
-from mammotrain.priors import Prior
 from mammotrain.screening import Asked
 from mammotrain.setup import Setup
 from mammotrain.trainer import Job, Progress
@@ -349,7 +348,7 @@ def _finish(made: Setup, job: Job, request: Request) -> Outcome:
     terms = Terms("", prior, Asked(request.prevalence))
     tables = {
         name: Told(scored, evaluate.report(made, scored, validation, replace(terms, split=name)))
-        for name, scored in _scored(made, model, prior)
+        for name, scored in evaluate.tables_of(made, model, prior)
     }
     told = {name: each.report for name, each in tables.items()}
     found = evaluate.together(made, told, prior)
@@ -357,10 +356,3 @@ def _finish(made: Setup, job: Job, request: Request) -> Outcome:
         evaluate.write_all(request.out, found, {n: t.scored for n, t in tables.items()}, made)
     distributed.wait(made.world)
     return Outcome(made, tables, found)
-
-
-def _scored(made: Setup, model: nn.Module, prior: Prior | None) -> Iterator[tuple[str, Scored]]:
-    """Yield every table that is scored, corrected."""
-    for name, rows in made.roles.tables.items():
-        scored = evaluate.score(made, model, rows, draw=True)
-        yield name, replace(scored, scores=priors.corrected(scored.scores, prior))

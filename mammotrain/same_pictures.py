@@ -164,8 +164,11 @@ def _guarded(made: Setup, cache: Path, watcher: Watcher, out: Path | None) -> Js
 
 def _samples(made: Setup) -> Samples:
     table = made.table
-    scored = getattr(made.roles, "scored", made.roles.score)  # with official test sets
-    roles = {"train": made.roles.train, "validate": made.roles.validate, "score": scored}
+    roles = {
+        "train": made.roles.train,
+        "validate": made.roles.validate,
+        "score": made.roles.scored,
+    }
     return Samples(
         [str(key) for key in table.keys],
         _groups(table),
@@ -250,7 +253,7 @@ def _guarded_eval(run: Finished, made: Setup, watcher: Watcher) -> Json:
 def _asked(learned: Learned, made: Setup, watcher: Watcher, *, looked: bool) -> list[Twin]:
     """Return what the run has learned from, of the samples that it is asked about."""
     table, many = made.table, len(learned.key)
-    scored = getattr(made.roles, "scored", made.roles.score).tolist()
+    scored = made.roles.scored.tolist()
     groups, digests = _groups(table), looks.digests(table)
     samples = Samples(
         [*learned.key, *(str(table.keys[row]) for row in scored)],

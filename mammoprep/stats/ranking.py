@@ -141,11 +141,11 @@ def measure(
         _add(sums, ranking, counts, wanted)
     specificity, recall, sensitivity = sums.points
     return Ranked(
-        _ratio(sums.beaten, sums.pairs),
-        _ratio(sums.gained, sums.positives),
-        tuple(_ratio(each, sums.positives) for each in specificity),
-        tuple(_ratio(each, sums.positives) for each in recall),
-        tuple(_ratio(each, sums.negatives) for each in sensitivity),
+        ratio(sums.beaten, sums.pairs),
+        ratio(sums.gained, sums.positives),
+        tuple(ratio(each, sums.positives) for each in specificity),
+        tuple(ratio(each, sums.positives) for each in recall),
+        tuple(ratio(each, sums.negatives) for each in sensitivity),
         sums.pairs,
     )
 
@@ -156,8 +156,8 @@ def _asked(wanted: Wanted) -> tuple[tuple[float, ...], ...]:
 
 def _add(sums: _Sums, ranking: Ranking, counts: NDArray[np.int32], wanted: Wanted) -> None:
     """Add what one stratum has; nothing where a resample has only one of its classes."""
-    total = _summed(counts, ranking.group)  # (draws, n + 1)
-    found = _summed(counts, ranking.group[ranking.positive])  # (draws, m + 1)
+    total = summed(counts, ranking.group)  # (draws, n + 1)
+    found = summed(counts, ranking.group[ranking.positive])  # (draws, m + 1)
     weight = np.diff(found, axis=1)  # (draws, m)
     positives = found[:, -1].astype(np.float64)
     negatives = total[:, -1] - positives
@@ -197,14 +197,15 @@ def _fewest(false: NDArray[np.int32], allowed: NDArray[np.bool_], most: Floats) 
     return np.minimum(found, most)
 
 
-def _summed(counts: NDArray[np.int32], group: Places) -> NDArray[np.int32]:
+def summed(counts: NDArray[np.int32], group: Places) -> NDArray[np.int32]:
     """Return (draws, samples + 1): how much was drawn of the samples before each place."""
     sums = np.zeros((len(counts), len(group) + 1), np.int32)
     np.cumsum(counts[:, group], axis=1, out=sums[:, 1:])
     return sums
 
 
-def _ratio(above: NDArray[np.number], below: Floats) -> Floats:
+def ratio(above: NDArray[np.number], below: Floats) -> Floats:
+    """Divide arrays of one shape; NaN where the denominator is not above 0."""
     out = np.full(below.shape, np.nan)
     np.divide(above, below, out=out, where=below > 0)
     return out

@@ -223,9 +223,9 @@ def counts(columns: Columns, roles: Roles) -> dict[str, Any]:
             dataset: {
                 **{name: table.count(rows, dataset) for name, rows in told.items()},
                 "left_out": {
-                    why: table.count(rows, dataset)
+                    why: found
                     for why, rows in roles.left_out.items()
-                    if table.count(rows, dataset)["samples"]
+                    if (found := table.count(rows, dataset))["samples"]
                 },
             }
             for dataset in table.datasets

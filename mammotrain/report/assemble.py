@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mammotrain import bootstrap, collapse, folds, levels, metrics, screening, slices
+from mammotrain import bootstrap, collapse, folds, levels, metrics, resampled, screening, slices
 from mammotrain.bootstrap import Drawn, Estimate
 from mammotrain.priors import Prior
 from mammotrain.resampled import Draws
@@ -18,7 +18,6 @@ from mammotrain.screening import Asked
 from mammotrain.thresholds import Judged, Threshold, of
 
 FORMAT_VERSION = 1
-DIGITS = 6
 OF_SLICES = ("auroc", "average_precision", "f1", "sensitivity", "specificity")
 OF_SLICES_MULTICLASS = ("macro_auroc", "macro_f1", "accuracy", "balanced_accuracy")
 GAIN = ("auroc", "macro_auroc")
@@ -180,7 +179,8 @@ def _prevalence(scores: Scores) -> float | dict[str, float]:
     if len(scores.names) == 2:
         return _number(shares[1]) or 0.0
     return {
-        name: round(float(share), DIGITS) for name, share in zip(scores.names, shares, strict=True)
+        name: round(float(share), resampled.DIGITS)
+        for name, share in zip(scores.names, shares, strict=True)
     }
 
 
@@ -276,11 +276,8 @@ def _metrics(found: Mapping[str, Estimate], level: str) -> dict[str, Json]:
 
 
 def _estimate(estimate: Estimate, level: str) -> Json:
-    ends = None
-    if estimate.low is not None and estimate.high is not None:
-        ends = [_number(estimate.low), _number(estimate.high)]
-    found: Json = {"value": _number(estimate.value), "ci95": ends, "level": level}
-    return {**found, "reason": estimate.reason} if estimate.reason else found
+    told = resampled.plain(estimate)
+    return {"value": told["value"], "ci95": told["ci95"], "level": level} | told
 
 
 def _plain(difference: Mapping[str, Any]) -> Json:
@@ -294,7 +291,4 @@ def _plain(difference: Mapping[str, Any]) -> Json:
 
 
 def _number(value: float | None) -> float | None:
-    """Six decimals, so that the last bits of another machine's sums do not show; None for NaN."""
-    if value is None or not np.isfinite(value):
-        return None
-    return round(float(value), DIGITS)
+    return None if value is None else resampled.number(value)

@@ -80,12 +80,12 @@ def write_comparison(
     """
     grids = list(_compared(found))
     below = [*comparison.told(found), *(f"{k}: {v}" for k, v in (notes or {}).items() if v)]
-    _write(out / f"{COMPARISON}.md", markdown(title, grids, below))
-    _write(out / f"{COMPARISON}.tex", latex(grids, below))
-    _write(out / f"{COMPARISON}.csv", as_csv(HEADER, _comparison_rows(found)))
+    page.write(out / f"{COMPARISON}.md", markdown(title, grids, below))
+    page.write(out / f"{COMPARISON}.tex", latex(grids, below))
+    page.write(out / f"{COMPARISON}.csv", as_csv(HEADER, _comparison_rows(found)))
     page.write(out / f"{COMPARISON}.html", comparison.page(found, title, notes))
     if found.get("recipes"):
-        _write(out / f"{TRAININGS}.csv", as_csv(OF_TRAININGS, _training_rows(found)))
+        page.write(out / f"{TRAININGS}.csv", as_csv(OF_TRAININGS, _training_rows(found)))
 
 
 def write_run(out: Path, report: Json) -> None:
@@ -100,9 +100,9 @@ def write_run(out: Path, report: Json) -> None:
     below = [f"{name}: {text}" for name, text in tables.facts(report)]
     below = [*tables.alarms(report), *below]
     title = f"{report['recipe']} on {report['data']} ({report['split']})"
-    _write(out / f"{REPORT}.md", markdown(title, grids, below))
-    _write(out / f"{REPORT}.tex", latex(grids, below))
-    _write(out / f"{REPORT}.csv", as_csv(OF_RUN, _run_rows(report)))
+    page.write(out / f"{REPORT}.md", markdown(title, grids, below))
+    page.write(out / f"{REPORT}.tex", latex(grids, below))
+    page.write(out / f"{REPORT}.csv", as_csv(OF_RUN, _run_rows(report)))
 
 
 def markdown(title: str, grids: Sequence[Grid], below: Sequence[str] = ()) -> str:
@@ -167,12 +167,6 @@ def plain_tex(text: str) -> str:
     """Return a text as LaTeX shows it, on one line."""
     shown = "".join(_LATEX.get(mark, mark) for mark in visible(text))
     return _MINUS.sub("$-$", shown).replace("--", "-{}-")  # two in a row would become a dash
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    partial.replace(path)
 
 
 # What was compared ------------------------------------------------------------------------------
@@ -252,19 +246,18 @@ def _cells(table: Json, metric: str) -> list[str]:
 
 def shown(estimate: Json) -> str:
     """Return a value and its interval for people."""
-    if estimate["value"] is None:
-        return "-"
-    ends = estimate.get("ci95")
-    within = f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
-    return f"{estimate['value']:.3f}{within}"
+    return _figure(estimate["value"], estimate.get("ci95"), ".3f")
 
 
 def _gap(gain: Json) -> str:
-    if gain["difference"] is None:
+    return _figure(gain["difference"], gain.get("ci95"), "+.3f")
+
+
+def _figure(value: float | None, ends: Sequence[float] | None, how: str) -> str:
+    if value is None:
         return "-"
-    ends = gain.get("ci95")
-    within = f" ({ends[0]:+.3f} to {ends[1]:+.3f})" if ends else ""
-    return f"{gain['difference']:+.3f}{within}"
+    within = f" ({ends[0]:{how}} to {ends[1]:{how}})" if ends else ""
+    return f"{value:{how}}{within}"
 
 
 def _trained(found: Json) -> Iterator[Grid]:
