@@ -5,7 +5,7 @@ Samples are sorted once, and every resample is one row of a table of counts; see
 ranks are compared within each, and each one's patients of each class are drawn apart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,17 +70,24 @@ def replicates(
     owners, group = np.unique(scores.group, return_inverse=True)
     said = metrics.decide(scores.values, threshold)
     parts = metrics.parts(scores.label, scores.values, said)
-    sums = {name: _by_group(part, group, len(owners)) for name, part in parts.items()}
+    sums = {name: by_group(part, group, len(owners)) for name, part in parts.items()}
     orders = metrics.rankings(scores.label, scores.values, group, scores.strata)
-    block = max(1, BLOCK // max(len(scores), 1))
-    tables = draws(len(owners), number, seed, block, strata(scores))
-    blocks = [_of_block(counts, sums, orders) for counts in tables]
+    blocks = [_of_block(counts, sums, orders) for counts in tables(scores, number, seed)]
     names = metrics.names(len(scores.names))
     nothing = np.full(number, np.nan)
     return {
         name: np.concatenate([found[name] for found in blocks]) if name in blocks[0] else nothing
         for name in names
     }
+
+
+def tables(scores: Scores, number: int, seed: int) -> Iterator[Counts]:
+    """Yield (block or fewer, groups) tables of how often each group of some samples is drawn.
+
+    Groups are in the order of their names, and drawn by fold, source and class.
+    """
+    block = max(1, BLOCK // max(len(scores), 1))
+    yield from draws(len(np.unique(scores.group)), number, seed, block, strata(scores))
 
 
 def strata(scores: Scores) -> NDArray[np.intp] | None:
@@ -92,7 +99,8 @@ def strata(scores: Scores) -> NDArray[np.intp] | None:
     return resampling.strata_of(group, scores.label, parts)
 
 
-def _by_group(part: Floats, group: NDArray[np.intp], groups: int) -> Floats:
+def by_group(part: Floats, group: NDArray[np.intp], groups: int) -> Floats:
+    """Return (groups, columns) sums of (n, columns) over the samples of each group."""
     sums = np.zeros((groups, part.shape[1]))
     np.add.at(sums, group, part)
     return sums

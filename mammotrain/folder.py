@@ -143,6 +143,12 @@ def pair(source: str, group: str) -> Group:
     return source, group.removeprefix(f"{source}/")
 
 
+def pairs(columns: Mapping[str, Any]) -> list[Group]:
+    """Return source and group of every sample of a table; see ``pair``."""
+    both = zip(columns["source"], columns["group"], strict=True)
+    return [pair(str(source), str(group)) for source, group in both]
+
+
 def flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """Return a nested table with dotted names."""
     found: dict[str, Any] = {}

@@ -166,9 +166,7 @@ def choose(rule: str, scores: Scores, prevalence: float | None = None) -> float 
     upper = float(score[place - 1])
     if place == len(score):
         return upper
-    middle = (upper + float(score[place])) / 2
-    # Between neighbouring floats there is no middle: it rounds to one of the two.
-    return middle if middle > score[place] else upper
+    return thresholds.between(upper, float(score[place]))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import copy
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,9 +11,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mammotrain import optim, setup
-from mammotrain.contracts import Shown, ask
+from mammotrain.contracts import Shown
 from mammotrain.setup import Setup
-from mammotrain.trainer import Job, autocast
+from mammotrain.trainer import Job, forward, in_format
 
 Json = Mapping[str, Any]
 LOOKS = 2  # batches that are timed; the first one also pays for what is set up once
@@ -28,7 +27,7 @@ def roles(told: Json) -> list[str]:
         told: What ``splits.counts`` returns.
     """
     datasets = told["datasets"]
-    names = list(dict.fromkeys(n for each in datasets.values() for n in each if n != "left_out"))
+    names = names_of(told)
     reasons = list(dict.fromkeys(why for each in datasets.values() for why in each["left_out"]))
     head = ["samples (groups)", *names, *(f"out: {why}" for why in reasons)]
     body = [
@@ -38,6 +37,12 @@ def roles(told: Json) -> list[str]:
     widths = [max(len(row[place]) for row in (head, *body)) for place in range(len(head))]
     lines = ["  ".join(f"{c:<{w}}" for c, w in zip(r, widths, strict=True)) for r in (head, *body)]
     return [line.rstrip() for line in lines] + warnings(told)
+
+
+def names_of(told: Json) -> list[str]:
+    """Return the roles that samples of any dataset have, in order."""
+    parts = (name for each in told["datasets"].values() for name in each)
+    return [name for name in dict.fromkeys(parts) if name != "left_out"]
 
 
 def warnings(told: Json) -> list[str]:
@@ -124,16 +129,8 @@ def _seconds(made: Setup, job: Job) -> float:
 
 
 def _forth_and_back(job: Job, probe: nn.Module, shown: Shown) -> None:
-    for part in shown.parts(job.config.accumulate):
-        images = part.images
-        if job.config.channels_last:
-            images = images.to(memory_format=torch.channels_last)
-        with autocast(job.config, job.device):
-            output = ask(probe, replace(part, images=images))
-            loss = job.task.loss(output, job.task.targets(part))
-            if output.penalty is not None:
-                loss = loss + output.penalty
-        loss.backward()
+    for part in in_format(job.config, shown).parts(job.config.accumulate):
+        forward(job, probe, part)[0].backward()
     if job.device.type == "cuda":
         torch.cuda.synchronize(job.device)
 

@@ -30,14 +30,8 @@ class Draws:
     seed: int = 0
 
     def tables(self, scores: Scores) -> Iterator[resampling.Counts]:
-        """Yield (block or fewer, groups) tables of how often each group of some samples is drawn.
-
-        Groups are in the order of their names, and drawn by fold, source and class.
-        """
-        groups = len(np.unique(scores.group))
-        block = max(1, bootstrap.BLOCK // max(len(scores), 1))
-        apart = bootstrap.strata(scores)
-        yield from resampling.draws(groups, self.number, self.seed, block, apart)
+        """Yield tables of how often each group is drawn; see ``bootstrap.tables``."""
+        yield from bootstrap.tables(scores, self.number, self.seed)
 
 
 def why_none(scores: Scores, draws: Draws) -> str:
@@ -86,11 +80,10 @@ def sums_of(scores: Scores, columns: Floats, draws: Draws) -> Sums:
         draws: The resamples.
     """
     owners, group = np.unique(scores.group, return_inverse=True)
-    by_group = np.zeros((len(owners), columns.shape[1]))
-    np.add.at(by_group, group, columns)
+    sums = bootstrap.by_group(columns, group, len(owners))
     if reason := why_none(scores, draws):
         return Sums(columns.sum(axis=0), None, reason)
-    drawn = [counts.astype(np.float64) @ by_group for counts in draws.tables(scores)]
+    drawn = [counts.astype(np.float64) @ sums for counts in draws.tables(scores)]
     return Sums(columns.sum(axis=0), np.concatenate(drawn))
 
 

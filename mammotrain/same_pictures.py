@@ -178,9 +178,7 @@ def _samples(made: Setup) -> Samples:
 
 
 def _groups(table: Table) -> list[str]:
-    columns = table.columns
-    pairs = zip(columns["source"], columns["group"], strict=True)
-    return ["/".join(folder.pair(str(source), str(group))) for source, group in pairs]
+    return ["/".join(pair) for pair in folder.pairs(table.columns)]
 
 
 def _shows(table: Table, row: int) -> bool:

@@ -79,9 +79,14 @@ def choose(positive: NDArray[np.bool_], score: Floats) -> float | None:
     cut = float(falling[last[place]])
     if place + 1 == len(last):
         return cut
-    middle = (cut + float(falling[last[place + 1]])) / 2
+    return between(cut, float(falling[last[place + 1]]))
+
+
+def between(upper: float, lower: float) -> float:
+    """Return the middle of two scores: from there on ``upper`` counts and ``lower`` does not."""
+    middle = (upper + lower) / 2
     # Between neighbouring floats there is no middle: it rounds to one of the two.
-    return middle if middle > falling[last[place + 1]] else cut
+    return middle if middle > lower else upper
 
 
 def at_specificity(score: Floats, specificity: float) -> float | None:

@@ -209,10 +209,7 @@ def _step(job: Job, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str,
     """
     config = job.config
     seed_all(config.seed, progress.step, job.world.rank)
-    shown = job.prepare(batch, progress.epoch)
-    if config.channels_last:
-        images = shown.images.to(memory_format=torch.channels_last)
-        shown = replace(shown, images=images)
+    shown = in_format(config, job.prepare(batch, progress.epoch))
     job.optimiser.zero_grad(set_to_none=True)
     if config.accumulate == 1:
         loss, stats = _backward(job, shown)
@@ -246,16 +243,29 @@ def _by_parts(job: Job, shown: Shown) -> tuple[Tensor, dict[str, Tensor]]:
 
 def _backward(job: Job, shown: Shown, share: float = 1.0) -> tuple[Tensor, dict[str, Tensor]]:
     """Add the gradients of ``share`` of the loss; return it, and means of what the model tells."""
-    with autocast(job.config, job.device):
-        output = ask(job.model, shown)
-        loss = job.task.loss(output, job.task.targets(shown))
-        if output.penalty is not None:
-            loss = loss + output.penalty
+    loss, output = forward(job, job.model, shown)
     if share != 1:
         loss = loss * share
     job.scaler.scale(loss).backward()
     stats = {name: value.detach().float().mean() for name, value in output.stats.items()}
     return loss.detach().float(), stats
+
+
+def forward(job: Job, model: nn.Module, shown: Shown) -> tuple[Tensor, Output]:
+    """Return the loss of a batch, its penalty added, and what the model says of it."""
+    with autocast(job.config, job.device):
+        output = ask(model, shown)
+        loss = job.task.loss(output, job.task.targets(shown))
+        if output.penalty is not None:
+            loss = loss + output.penalty
+    return loss, output
+
+
+def in_format(config: TrainConfig, shown: Shown) -> Shown:
+    """Return a batch in the memory format of the model's weights."""
+    if not config.channels_last:
+        return shown
+    return replace(shown, images=shown.images.to(memory_format=torch.channels_last))
 
 
 def _unsynced(job: Job, *, last: bool) -> Any:

@@ -127,8 +127,7 @@ class Panel:
 
     def may_ask(self, columns: Mapping[str, Any]) -> NDArray[np.bool_]:
         """Return which member knows nothing of which sample's group, (samples, members)."""
-        sources, groups = columns["source"], columns["group"]
-        pairs = [folder.pair(str(s), str(g)) for s, g in zip(sources, groups, strict=True)]
+        pairs = folder.pairs(columns)
         return np.array([[pair not in m.taught for m in self.members] for pair in pairs], bool)
 
     def decides(self, asked: NDArray[np.bool_], stated: float | None) -> Decides:

@@ -39,7 +39,7 @@ def table(report: Json) -> dict[str, Any] | None:
 def alarms(report: Json) -> list[str]:
     """Return what a reader of a cv must know: models on different scales, folds of one class."""
     found = []
-    name = next((each for each in folds.RANKED if each in report["metrics"]), None)
+    name = _main(report)
     if name is not None and folds.parted(dict(report), name):
         found.append(
             f"The models of the folds score on different scales: ranked within folds the "
@@ -58,7 +58,7 @@ def lines(report: Json) -> list[str]:
     """Return what the terminal says of folds: how far they lie apart, and what is not covered."""
     if not report.get("folds"):
         return []
-    name = next((each for each in folds.RANKED if each in report["metrics"]), None)
+    name = _main(report)
     found = list(alarms(report))
     spread = report["spread"].get(name) or {}
     if name is not None and spread.get("sd") is not None:
@@ -67,6 +67,10 @@ def lines(report: Json) -> list[str]:
             f"standard deviation {spread['sd']:.3f}."
         )
     return [*found, f"Intervals cover {report['bootstrap']['covers']}."]
+
+
+def _main(report: Json) -> str | None:
+    return next((each for each in folds.RANKED if each in report["metrics"]), None)
 
 
 def _number(value: float | None) -> str:

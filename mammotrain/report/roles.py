@@ -14,7 +14,7 @@ def table(report: Json) -> dict[str, Any] | None:
     if not told:
         return None
     datasets = told["datasets"]
-    names = list(dict.fromkeys(n for each in datasets.values() for n in each if n != "left_out"))
+    names = planned.names_of(told)
     rows = [
         {
             "name": name,
