@@ -7,7 +7,7 @@ eval knows what the run has learned from.
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +45,17 @@ def guard(made: Setup, cache: Path, watcher: Watcher, out: Path | None = None) -
     Raises:
         DamageError: pictures in two roles, with what to do; or a picture is damaged.
     """
-    return _led(made, partial(_guarded, made, cache, watcher, out))
+    return _led(made, partial(_guarded, made, _Sight(made.table, cache, watcher), watcher, out))
 
 
 def guard_all(parts: Iterable[Setup], cache: Path, watcher: Watcher) -> None:
     """Refuse a cv of which any run would be refused, before the first is trained."""
     before = {path.name for path in cache.glob("*")}
+    counting, sight = _Counting(watcher), None
     try:
-        for made in parts:
-            guard(made, cache, _Counting(watcher))
+        for made in parts:  # all of one table
+            sight = sight or _Sight(made.table, cache, counting)
+            _led(made, partial(_guarded, made, sight, counting, None))
     except DamageError:
         for path in cache.glob("look-alikes-*"):
             if path.name not in before:
@@ -113,6 +115,42 @@ def write(out: Path, found: Mapping[str, Any]) -> None:
     (out / FOUND).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
+class _Sight:
+    """The pictures of a table by names, hashes and looks; each is found once, when it is asked."""
+
+    def __init__(self, table: Table, cache: Path, watcher: Watcher) -> None:
+        self.table, self._watcher = table, watcher
+        self.path = cache / f"look-alikes-{table.content[:16]}.npz"
+
+    @cached_property
+    def keys(self) -> list[str]:
+        return [str(key) for key in self.table.keys]
+
+    @cached_property
+    def groups(self) -> list[str]:
+        return _groups(self.table)
+
+    @cached_property
+    def digests(self) -> list[str]:
+        return looks.digests(self.table)
+
+    @cached_property
+    def looks(self) -> Looks:
+        """Return what was kept in the cache, else what is seen now; raises DamageError."""
+        table = self.table
+        kept = looks.known(table.content, len(table), self.path)
+        return looks.find(table, self.groups, self._watcher) if kept is None else kept
+
+    def samples(self, made: Setup) -> Samples:
+        """Return the samples with what each of them does in a run."""
+        roles = {
+            "train": made.roles.train,
+            "validate": made.roles.validate,
+            "score": made.roles.scored,
+        }
+        return Samples(self.keys, self.groups, self.digests, twins.cast(len(self.table), roles))
+
+
 class _Counting(Watcher):
     """Passes on how far work is, and no warnings: each run says its own."""
 
@@ -140,41 +178,25 @@ def _led(made: Setup, work: Callable[[], Json]) -> Json:
     return found
 
 
-def _guarded(made: Setup, cache: Path, watcher: Watcher, out: Path | None) -> Json:
+def _guarded(made: Setup, sight: _Sight, watcher: Watcher, out: Path | None) -> Json:
     table, mode = made.table, made.config.data.look_alikes
-    samples = _samples(made)
+    samples = sight.samples(made)
     found = twins.equal(samples, samples.digests, "same_bytes", partial(_shows, table))
     if mode != SAY:
         twins.refused(found, mode, watcher.warn)
-    seen = None if mode == OFF else _looks(table, samples, cache, watcher)
+    seen = None if mode == OFF else sight.looks
     if seen is None:
         watcher.warn("data.look_alikes is off: pictures are compared by equal files only.")
     else:
         found += _by_looks(samples, seen, {twin.keys for twin in found})
         twins.refused(found, mode, watcher.warn)
-        path = _path(table, cache)
-        if not path.is_file():
-            looks.saved(seen, table.content, path)
+        if not sight.path.is_file():
+            looks.saved(seen, table.content, sight.path)
     record = _record(found, mode, looked=seen is not None)
     if out is not None:
         write(out, record)
         looks.write_learned(_learned(made, samples, seen), out / TAUGHT)
     return record
-
-
-def _samples(made: Setup) -> Samples:
-    table = made.table
-    roles = {
-        "train": made.roles.train,
-        "validate": made.roles.validate,
-        "score": made.roles.scored,
-    }
-    return Samples(
-        [str(key) for key in table.keys],
-        _groups(table),
-        looks.digests(table),
-        twins.cast(len(table), roles),
-    )
 
 
 def _groups(table: Table) -> list[str]:
@@ -183,15 +205,6 @@ def _groups(table: Table) -> list[str]:
 
 def _shows(table: Table, row: int) -> bool:
     return looks.shows(looks.picture(table, row))
-
-
-def _path(table: Table, cache: Path) -> Path:
-    return cache / f"look-alikes-{table.content[:16]}.npz"
-
-
-def _looks(table: Table, samples: Samples, cache: Path, watcher: Watcher) -> Looks:
-    kept = looks.known(table.content, len(table), _path(table, cache))
-    return looks.find(table, samples.groups, watcher) if kept is None else kept
 
 
 def _by_looks(samples: Samples, seen: Looks, known: set[tuple[str, str]]) -> list[Twin]:
@@ -229,7 +242,8 @@ def _guarded_eval(run: Finished, made: Setup, watcher: Watcher) -> Json:
     mode = run.config.data.look_alikes
     if made.roles.train.size:  # the run's own shards: of the part that it left out
         if not (records := _records(run.place)):
-            return _guarded(made, run.place / "cache", watcher, None)
+            sight = _Sight(made.table, run.place / "cache", watcher)
+            return _guarded(made, sight, watcher, None)
         if pairs := records[0]["pairs"]:
             watcher.warn(f"{run.place} went on with {len(pairs):,} pairs of pictures in two roles.")
         return records[0]
